@@ -1,0 +1,38 @@
+//! The message bus, as the relay sees it: one trait with one method.
+
+mod error;
+pub mod memory;
+#[cfg(feature = "nats")]
+pub mod nats;
+#[cfg(feature = "redis")]
+pub mod redis;
+pub mod stdout;
+
+use std::future::Future;
+
+pub use self::error::{BusError, BusErrorKind};
+use crate::event::Event;
+
+/// What the bus said about one event.
+pub type Receipt = Result<Ack, BusError>;
+
+/// The bus has stored the event.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Ack {
+    /// The bus already had this id and kept only the first copy.
+    pub duplicate: bool,
+}
+
+/// Publishes events.
+///
+/// Adapters classify failures ([`BusErrorKind`]) and decide nothing: what happens to the row is the relay's business.
+/// The relay has validated topic, type and headers before it calls.
+pub trait BusPublisher: Send + Sync + 'static {
+    /// Publishes `events` and reports one receipt for each, in order.
+    ///
+    /// `Ok` means the bus has stored the event. Buffered is not stored: wait for the confirmation, or report an error.
+    /// The batch may be sent in any order and all at once. The same event may come again, with the same id.
+    ///
+    /// Returns within the adapter's publish timeout: what is unanswered by then is [`BusErrorKind::Unknown`].
+    fn publish(&self, events: &[Event]) -> impl Future<Output = Vec<Receipt>> + Send;
+}

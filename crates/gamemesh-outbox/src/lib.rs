@@ -1,0 +1,34 @@
+//! Transactional outbox: a service writes an event in the same database transaction as its business rows, and a relay
+//! carries every committed event to a message bus.
+//!
+//! ```text
+//! application --publish() inside its own transaction--> store --claim--> relay --publish--> bus
+//!                                                         ^  <--settle--   |
+//!                               admin: read, requeue, discard              +--> telemetry
+//! ```
+//!
+//! The library has four stages, and data moves through them one way:
+//!
+//! - [`producer`]: [`OutboxPublisher`] writes a [`NewEvent`] inside the caller's own transaction.
+//! - [`store`]: the table as the relay sees it, [`store::Store`]. A claim is a value: settling consumes it, dropping it
+//!   gives its rows back.
+//! - `relay` (feature `relay`): the loop: claim, publish, decide, settle.
+//! - [`bus`]: the message bus as the relay sees it, [`bus::BusPublisher`].
+//!
+//! Delivery is at least once. A duplicate carries the same [`Event::id`], which is the consumer's deduplication key.
+
+pub mod bus;
+pub mod carrier;
+pub mod event;
+pub mod producer;
+#[cfg(feature = "relay")]
+pub mod relay;
+pub mod store;
+#[cfg(feature = "relay")]
+pub mod telemetry;
+pub mod validate;
+pub mod wire;
+
+pub use carrier::{Carrier, inject_carrier, resume_from_carrier};
+pub use event::{Event, NewEvent};
+pub use producer::{OutboxPublisher, OutboxTransaction, PublishError};

@@ -1,0 +1,279 @@
+//! The relay: claim, publish, decide, settle.
+//!
+//! ```
+//! # tokio_test(async {
+//! use gamemesh_outbox::bus::memory::MemoryBus;
+//! use gamemesh_outbox::relay::{Relay, RelayConfig};
+//! use gamemesh_outbox::store::memory::MemoryStore;
+//! use gamemesh_outbox::telemetry::Telemetry;
+//! use gamemesh_outbox::{NewEvent, OutboxPublisher};
+//!
+//! let (store, bus) = (MemoryStore::default(), MemoryBus::default());
+//! let mut tx = store.begin();
+//! let event = NewEvent::new("events.player", "registered", &serde_json::json!({"name": "Ada"})).unwrap();
+//! OutboxPublisher::default().publish(&mut tx, event).await.unwrap();
+//! tx.commit();
+//!
+//! let telemetry = Telemetry::new("doc-test");
+//! let mut progress = telemetry.progress();
+//! let relay = Relay::new(store, bus.clone(), RelayConfig::default(), telemetry);
+//! let stop = async move { progress.wait_for(|progress| progress.published == 1).await.map(drop).unwrap() };
+//! relay.run(stop).await.unwrap();
+//! assert_eq!(bus.messages()[0].subject, "events.player.registered");
+//! # });
+//! # fn tokio_test(test: impl std::future::Future<Output = ()>) {
+//! #     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+//! # }
+//! ```
+
+mod backoff;
+mod breaker;
+mod config;
+mod decide;
+mod observe;
+mod prune;
+mod publish;
+mod routes;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, info_span};
+
+pub use self::backoff::Backoff;
+use self::breaker::Breaker;
+pub use self::config::RelayConfig;
+pub use self::decide::{Verdict, decide};
+pub use self::prune::{PruneConfig, prune};
+use self::routes::PausedRoutes;
+use crate::bus::{BusPublisher, Receipt};
+use crate::event::Event;
+use crate::store::{Claim, ClaimLimit, Outcome, Route, Store, StoreError, StoreErrorKind};
+use crate::telemetry::Telemetry;
+
+/// Carries committed events from one store to one bus.
+#[derive(Debug)]
+pub struct Relay<S, B> {
+    inner: Arc<Inner<S, B>>,
+}
+
+#[derive(Debug)]
+struct Inner<S, B> {
+    store: S,
+    bus: B,
+    config: RelayConfig,
+    telemetry: Telemetry,
+    /// Opens while the bus is down.
+    bus_breaker: Breaker,
+    /// Opens while the store is down.
+    store_breaker: Breaker,
+    paused: PausedRoutes,
+    /// Rung by a worker that found a full batch: there is more than it can carry alone.
+    more_work: Notify,
+}
+
+/// Why a relay ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The store can never be used as it is.
+    #[error("cannot use the store")]
+    Store(#[from] StoreError),
+    /// A bug: a worker panicked. Its claim is free again.
+    #[error("a worker of the relay panicked")]
+    Panicked(#[source] JoinError),
+}
+
+/// What one turn of the loop came to.
+enum Turn {
+    /// Nothing was due.
+    Idle,
+    /// Fewer events were due than a batch holds.
+    Partial,
+    /// As many as a batch holds; there may be more.
+    Full,
+    /// The bus or the store is down.
+    Outage,
+}
+
+impl<S: Store, B: BusPublisher> Relay<S, B> {
+    /// Builds a relay; nothing happens before [`run`](Self::run).
+    pub fn new(store: S, bus: B, config: RelayConfig, telemetry: Telemetry) -> Self {
+        let inner = Inner {
+            store,
+            bus,
+            telemetry,
+            bus_breaker: Breaker::new(config.outage),
+            store_breaker: Breaker::new(config.outage),
+            paused: PausedRoutes::new(config.outage),
+            more_work: Notify::new(),
+            config,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Relays until `stop` completes; then finishes the batches in progress, gives back what is not finished within
+    /// [`RelayConfig::drain_timeout`], and returns.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RelayError> {
+        let stopping = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        for worker in 0..self.inner.config.workers {
+            tasks.spawn(self.inner.clone().work(worker, stopping.clone()));
+        }
+        tasks.spawn(self.inner.clone().observe(stopping.clone()));
+
+        let ended = tokio::select! {
+            () = stop => None,
+            Some(ended) = tasks.join_next() => Some(ended),
+        };
+        stopping.cancel();
+        let drained = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.inner.config.drain_timeout, drained).await.is_err() {
+            self.inner.telemetry.drain_timed_out();
+            // Ends the remaining claims, which gives their events back.
+            tasks.shutdown().await;
+        }
+        match ended {
+            None | Some(Ok(Ok(()))) => Ok(()),
+            Some(Ok(Err(error))) => Err(error.into()),
+            Some(Err(error)) => Err(RelayError::Panicked(error)),
+        }
+    }
+}
+
+impl<S: Store, B: BusPublisher> Inner<S, B> {
+    /// Takes turns until stopped. Only worker 0 polls; the others sleep until a batch was full.
+    async fn work(self: Arc<Self>, worker: u32, stopping: CancellationToken) -> Result<(), StoreError> {
+        while !stopping.is_cancelled() {
+            let rest = async {
+                match self.turn_when_admitted(&stopping).await? {
+                    Turn::Full | Turn::Outage => {}
+                    Turn::Idle | Turn::Partial if worker == 0 => {
+                        let wait = self.store.wait_for_work(self.config.poll_interval);
+                        tokio::select! { () = stopping.cancelled() => {}, () = wait => {} }
+                    }
+                    Turn::Idle | Turn::Partial => {
+                        tokio::select! { () = stopping.cancelled() => {}, () = self.more_work.notified() => {} }
+                    }
+                }
+                Ok(())
+            };
+            rest.await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for both breakers, takes a turn, and tells them how it went.
+    async fn turn_when_admitted(&self, stopping: &CancellationToken) -> Result<Turn, StoreError> {
+        let admitted = async { (self.bus_breaker.admit().await, self.store_breaker.admit().await) };
+        let (bus_permit, store_permit) = tokio::select! {
+            () = stopping.cancelled() => return Ok(Turn::Idle),
+            permits = admitted => permits,
+        };
+        let turn = self.turn().await;
+        match &turn {
+            Ok(turn) => {
+                store_permit.succeeded();
+                match turn {
+                    Turn::Idle => drop(bus_permit),
+                    Turn::Partial | Turn::Full => bus_permit.succeeded(),
+                    Turn::Outage => self.telemetry.bus_down(bus_permit.failed()),
+                }
+            }
+            Err(error) if error.kind() == StoreErrorKind::Unavailable => {
+                self.telemetry.store_failed(error, store_permit.failed());
+                return Ok(Turn::Outage);
+            }
+            Err(_) => {}
+        }
+        self.telemetry.polled(self.bus_breaker.is_closed());
+        turn
+    }
+
+    /// Carries one batch. This is the whole path.
+    async fn turn(&self) -> Result<Turn, StoreError> {
+        let limit = self.claim_limit();
+        let Some(mut claim) = self.store.claim(&limit).await? else { return Ok(Turn::Idle) };
+        let mut events = claim.take_events();
+        let full = events.len() == limit.events as usize;
+        if full {
+            self.more_work.notify_one();
+        }
+
+        let span = info_span!("outbox.poll", count = events.len());
+        let carry = async {
+            let receipts = self.publish(&mut events).await;
+            let (outcomes, outage) = self.judge(&events, &receipts);
+            let policy = self.config.settle_policy();
+            let settle = claim.settle(outcomes, &policy);
+            let settled = settle.instrument(info_span!("outbox.mark_published")).await?;
+            self.telemetry.settled(&settled);
+            Ok(match outage {
+                true => Turn::Outage,
+                false if full => Turn::Full,
+                false => Turn::Partial,
+            })
+        };
+        carry.instrument(span).await
+    }
+
+    fn claim_limit(&self) -> ClaimLimit {
+        ClaimLimit {
+            events: self.config.batch_size,
+            bytes: self.config.batch_bytes,
+            event_bytes: self.config.validator.payload_bytes_max,
+            // Publishing takes at most this long; the same again for everything around it.
+            lifetime: 2 * self.config.publish_timeout + publish::GRACE,
+            except: self.paused.current(),
+        }
+    }
+
+    async fn publish(&self, events: &mut [Event]) -> Vec<Receipt> {
+        let started = Instant::now();
+        let in_flight = self.telemetry.in_flight(events.len());
+        let receipts = publish::publish(&self.bus, &self.config.validator, self.config.publish_timeout, events).await;
+        drop(in_flight);
+        self.telemetry.published(started.elapsed(), &receipts);
+        receipts
+    }
+
+    /// Turns receipts into outcomes, and says whether this batch met an outage.
+    fn judge(&self, events: &[Event], receipts: &[Receipt]) -> (Vec<Outcome>, bool) {
+        let any_acked = receipts.iter().any(Result::is_ok);
+        let acked = events.iter().zip(receipts).filter(|(_, receipt)| receipt.is_ok());
+        self.paused.resume(acked.map(|(event, _)| Route::of(event)));
+
+        let mut outage = false;
+        let judged = events.iter().zip(receipts).map(|(event, receipt)| {
+            let Err(error) = receipt else { return Outcome::Published };
+            match decide(Some(error.kind()), any_acked) {
+                Verdict::Publish => unreachable!("a failed receipt is never published"),
+                Verdict::Charge => {
+                    let attempts = event.attempt_count.max(0).unsigned_abs();
+                    let retry_in = self.config.retry.after(attempts);
+                    self.telemetry.rejected(event, error, retry_in);
+                    Outcome::Charged { error: error.chain(), retry_in }
+                }
+                Verdict::Defer => Outcome::Deferred { retry_in: self.config.retry.after(0) },
+                Verdict::Hold => {
+                    if !std::mem::replace(&mut outage, true) {
+                        self.telemetry.held(error);
+                    }
+                    Outcome::Released
+                }
+                Verdict::PauseRoute => {
+                    let route = Route::of(event);
+                    if let Some(pause) = self.paused.pause(route) {
+                        self.telemetry.route_paused(event, error, pause);
+                    }
+                    Outcome::Released
+                }
+            }
+        });
+        let outcomes = judged.collect();
+        (outcomes, outage && !any_acked)
+    }
+}

@@ -1,0 +1,36 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::Inner;
+use crate::bus::BusPublisher;
+use crate::store::{Store, StoreError};
+
+/// Counting a long backlog reads much of an index, so it gets at most this share of the time: one part in twenty.
+const REST_PER_WORK: u32 = 20;
+/// A count that takes longer is given up; the next one may do better.
+const COUNT_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl<S: Store, B: BusPublisher> Inner<S, B> {
+    /// Counts the backlog now and then, for the gauges. A failure here never stops the relay: its own turns tell.
+    pub(super) async fn observe(self: Arc<Self>, stopping: CancellationToken) -> Result<(), StoreError> {
+        while !stopping.is_cancelled() {
+            let started = Instant::now();
+            let counted = tokio::select! {
+                () = stopping.cancelled() => break,
+                counted = timeout(COUNT_TIMEOUT, self.store.backlog()) => counted,
+            };
+            match counted {
+                Ok(Ok(backlog)) => self.telemetry.counted(backlog),
+                Ok(Err(error)) => self.telemetry.not_counted(&error),
+                Err(elapsed) => self.telemetry.not_counted(&elapsed),
+            }
+            let rest = self.config.backlog_interval.max(started.elapsed() * REST_PER_WORK);
+            // Either way the loop decides what comes next.
+            let _ = timeout(rest, stopping.cancelled()).await;
+        }
+        Ok(())
+    }
+}

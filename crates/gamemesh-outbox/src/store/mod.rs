@@ -1,0 +1,187 @@
+//! The outbox table, as the relay sees it: a store of events that can be claimed and settled.
+//!
+//! [`Store`] and [`Claim`] are all that the relay's loop knows. What else a store can do has a small trait of its own,
+//! so that the loop cannot call it by accident.
+
+pub mod dead_letters;
+mod error;
+pub mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+pub mod schema;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+
+use std::future::Future;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+pub use self::error::{StoreError, StoreErrorKind};
+use crate::event::Event;
+use crate::validate::Invalid;
+
+/// Events waiting for a relay.
+pub trait Store: Send + Sync + 'static {
+    /// What a successful claim returns.
+    type Claim: Claim;
+
+    /// Claims the oldest due events, by `available_at`, up to `limit`; `None` when there are none.
+    ///
+    /// While the claim lives no other claim, by this relay or another replica, holds any of its events. Ownership ends
+    /// with the claim or with the process: nothing expires. One unreadable row comes back as an event with a
+    /// [defect](Event::defect) and never fails the claim.
+    fn claim(&self, limit: &ClaimLimit) -> impl Future<Output = Result<Option<Self::Claim>, StoreError>> + Send;
+
+    /// Counts what is waiting and what was set aside.
+    fn backlog(&self) -> impl Future<Output = Result<Backlog, StoreError>> + Send;
+
+    /// Returns when new work may have arrived, after `at_most` in any case. A hint: polling stays the truth.
+    fn wait_for_work(&self, at_most: Duration) -> impl Future<Output = ()> + Send;
+}
+
+/// Events held by one relay. Settling consumes the claim; dropping it gives its events back untouched.
+pub trait Claim: Send + 'static {
+    /// Moves the claimed events out, in claim order. The claim keeps what it needs to settle them.
+    fn take_events(&mut self) -> Vec<Event>;
+
+    /// Records one outcome for each claimed event, in claim order, in one transaction, and ends the claim.
+    ///
+    /// On an error nothing is recorded: the events are free again and will be published once more, with the same ids.
+    ///
+    /// # Panics
+    ///
+    /// If `outcomes` is not as long as the claim: a receipt was lost, and guessing whose would break "acknowledged
+    /// before marked".
+    fn settle(
+        self,
+        outcomes: Vec<Outcome>,
+        policy: &SettlePolicy,
+    ) -> impl Future<Output = Result<Settled, StoreError>> + Send;
+}
+
+/// How much one claim may hold.
+#[derive(Clone, Debug)]
+pub struct ClaimLimit {
+    /// Most events.
+    pub events: u32,
+    /// Most payload bytes. The first event is claimed whatever its size.
+    pub bytes: u64,
+    /// Most payload bytes of one event. A larger payload is not loaded: the event comes back with a
+    /// [defect](Event::defect).
+    pub event_bytes: u64,
+    /// How long the claim may live before the store may end it, so that a stuck relay does not hold rows for ever.
+    pub lifetime: Duration,
+    /// Routes to leave alone for now.
+    pub except: Vec<Route>,
+}
+
+/// Where an event goes: the unit in which a bus may have no place for events while others go through.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Route {
+    /// The topic.
+    pub topic: String,
+    /// The event type.
+    pub event_type: String,
+}
+
+impl Route {
+    /// Returns the route of `event`.
+    pub fn of(event: &Event) -> Self {
+        Self { topic: event.topic.clone(), event_type: event.event_type.clone() }
+    }
+}
+
+/// What became of one claimed event.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// The bus acknowledged it: mark it PUBLISHED, or delete it.
+    Published,
+    /// It failed by its own fault: count an attempt, keep the error, and try again after `retry_in`, unless the attempts
+    /// have reached [`SettlePolicy::attempts_max`]; then it is FAILED.
+    Charged {
+        /// What to keep in `last_error`.
+        error: String,
+        /// How long it waits.
+        retry_in: Duration,
+    },
+    /// Nobody knows what happened to it: it waits for `retry_in` and nothing is counted.
+    Deferred {
+        /// How long it waits.
+        retry_in: Duration,
+    },
+    /// Not its fault: as if it had never been claimed.
+    Released,
+}
+
+/// How outcomes become states.
+#[derive(Clone, Copy, Debug)]
+pub struct SettlePolicy {
+    /// Charged attempts after which an event is FAILED; 0 means never.
+    pub attempts_max: u32,
+    /// What becomes of an acknowledged event.
+    pub on_published: OnPublished,
+}
+
+/// What becomes of an acknowledged event's row.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum OnPublished {
+    /// It stays, PUBLISHED, until it is pruned.
+    #[default]
+    Mark,
+    /// It is deleted.
+    Delete,
+}
+
+/// What a settled claim changed.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Settled {
+    /// Rows marked PUBLISHED or deleted.
+    pub published: u64,
+    /// Rows that were charged an attempt and wait for the next.
+    pub retrying: u64,
+    /// The rows that reached the maximum and are FAILED.
+    pub dead_lettered: Vec<Uuid>,
+}
+
+/// What is in the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Backlog {
+    /// PENDING rows, waiting ones included.
+    pub pending: u64,
+    /// FAILED rows.
+    pub failed: u64,
+    /// Age of the oldest due PENDING row, since it became due; zero when there is none.
+    pub oldest_due_age: Duration,
+}
+
+/// Removes old PUBLISHED rows.
+pub trait Prune: Send + Sync + 'static {
+    /// Removes up to `limit` PUBLISHED rows whose `published_at` is more than `retention` ago, by the store's clock, and
+    /// returns how many. Never touches a row in another state.
+    fn prune(&self, retention: Duration, limit: u32) -> impl Future<Output = Result<u64, StoreError>> + Send;
+}
+
+/// Says whether a store or a bus can be reached.
+pub trait HealthCheck: Send + Sync + 'static {
+    /// Asks it, and explains in one line (no secrets) why it cannot be used.
+    fn check(&self) -> impl Future<Output = Result<(), String>> + Send;
+}
+
+/// Says that a payload was not loaded because of its size.
+pub(crate) fn payload_too_large(max: u64, got: u64) -> String {
+    Invalid::PayloadTooLarge { max, got }.to_string()
+}
+
+/// The most of an error that `last_error` keeps, in bytes.
+const LAST_ERROR_BYTES_MAX: usize = 1000;
+
+/// Makes any error text fit for `last_error`: one line, no control characters, bounded.
+pub(crate) fn last_error_text(error: &str) -> String {
+    let mut text: String = error.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.len() > LAST_ERROR_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(LAST_ERROR_BYTES_MAX));
+        text.push('…');
+    }
+    text
+}

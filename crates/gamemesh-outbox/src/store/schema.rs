@@ -1,0 +1,47 @@
+//! The schema of a store: whether this version can use it, and how it gets there.
+
+use std::future::Future;
+
+use super::StoreError;
+
+/// One numbered step, the same number on every database.
+#[derive(Clone, Copy, Debug)]
+pub struct Migration {
+    /// Its number: 3 for `0003_create_outbox_events`.
+    pub version: i64,
+    /// Its name: `create_outbox_events`.
+    pub name: &'static str,
+    /// The SQL that applies it.
+    pub up: &'static str,
+    /// The SQL that takes it back.
+    pub down: &'static str,
+}
+
+/// A migration and whether it was applied.
+#[derive(Clone, Copy, Debug)]
+pub struct MigrationState {
+    /// The migration.
+    pub migration: &'static Migration,
+    /// Whether the store has it.
+    pub applied: bool,
+}
+
+/// Checks and changes a store's schema.
+pub trait Schema: Send + Sync + 'static {
+    /// Lists the migrations that belong to the outbox, oldest first.
+    fn migrations(&self) -> &'static [Migration];
+
+    /// Fails, with what is missing and what to do, if this version cannot use the schema as it is. Changes nothing.
+    fn check_schema(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Says which migrations were applied. Changes nothing.
+    fn migration_status(&self) -> impl Future<Output = Result<Vec<MigrationState>, StoreError>> + Send;
+
+    /// Applies what is missing and returns the versions that this call applied. Any number of processes may call it at
+    /// the same time: one does the work, the others wait and find nothing to do. Tables that an earlier relay created
+    /// are taken over.
+    fn migrate_up(&self) -> impl Future<Output = Result<Vec<i64>, StoreError>> + Send;
+
+    /// Takes back the migrations above `target`, newest first, and returns their versions.
+    fn migrate_down(&self, target: i64) -> impl Future<Output = Result<Vec<i64>, StoreError>> + Send;
+}

@@ -1,0 +1,161 @@
+//! What a bus can carry, checked before any bus client sees it.
+//!
+//! Clients differ in what they do with a bad name: some panic, some accept wildcards, some report it as a missing stream
+//! and make one bad row look like an outage. So one set of rules holds for every bus, at the producer and at the relay.
+
+use crate::event::{Event, Headers, NewEvent};
+
+const NAME_BYTES_MAX: usize = 255;
+const HEADERS_MAX: usize = 64;
+const HEADER_BYTES_MAX: usize = 4096;
+/// First tokens with which a bus's own control subjects begin.
+const RESERVED_FIRST_TOKENS: [&str; 2] = ["_INBOX", "_R_"];
+/// Headers that steer the bus itself; a producer must not set them.
+const RESERVED_HEADER_PREFIX: &str = "nats-";
+
+/// Why an event cannot be published.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Invalid {
+    /// Topic or event type is not a name that every bus takes.
+    #[error("invalid {what}: expected {expected}, got {got:?}")]
+    Name {
+        /// Which of them.
+        what: &'static str,
+        /// The rule.
+        expected: &'static str,
+        /// The name, shortened.
+        got: String,
+    },
+    /// The topic is outside the allow-list.
+    #[error("topic {0:?} is not allowed: expected one of the configured prefixes")]
+    NotAllowed(String),
+    /// A header cannot be sent.
+    #[error("invalid header {name:?}: {problem}")]
+    Header {
+        /// Its name, shortened.
+        name: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// Too many headers.
+    #[error("expected at most {HEADERS_MAX} headers, got {0}")]
+    TooManyHeaders(usize),
+    /// The payload is too large.
+    #[error("payload too large: expected at most {max} bytes, got {got}")]
+    PayloadTooLarge {
+        /// The limit.
+        max: u64,
+        /// Its size.
+        got: u64,
+    },
+    /// Reading the row already showed that it cannot be published.
+    #[error("{0}")]
+    Defect(String),
+}
+
+/// Checks events against the rules and two limits.
+#[derive(Clone, Debug)]
+pub struct Validator {
+    /// Topics must begin with one of these; empty allows every topic that is not reserved.
+    pub topic_prefixes: Vec<String>,
+    /// Largest payload, in bytes.
+    pub payload_bytes_max: u64,
+}
+
+impl Default for Validator {
+    /// No allow-list; payloads up to 8 MiB (the bus has its own, often lower limit).
+    fn default() -> Self {
+        Self { topic_prefixes: Vec::new(), payload_bytes_max: 8 * 1024 * 1024 }
+    }
+}
+
+impl Validator {
+    /// Checks an event that is about to be inserted.
+    pub fn new_event(&self, event: &NewEvent) -> Result<(), Invalid> {
+        self.check(event.topic(), event.event_type(), event.headers(), event.payload().len())
+    }
+
+    /// Checks an event that is about to be published.
+    pub fn event(&self, event: &Event) -> Result<(), Invalid> {
+        if let Some(defect) = &event.defect {
+            return Err(Invalid::Defect(defect.clone()));
+        }
+        self.check(&event.topic, &event.event_type, &event.headers, event.payload.len())
+    }
+
+    fn check(&self, topic: &str, event_type: &str, headers: &Headers, payload_bytes: usize) -> Result<(), Invalid> {
+        name("topic", topic)?;
+        reserved(topic)?;
+        if !event_type.is_empty() {
+            name("event type", event_type)?;
+        }
+        if !self.topic_prefixes.is_empty() && !self.topic_prefixes.iter().any(|prefix| topic.starts_with(prefix)) {
+            return Err(Invalid::NotAllowed(shorten(topic)));
+        }
+        check_headers(headers)?;
+        let got = payload_bytes as u64;
+        if got > self.payload_bytes_max {
+            return Err(Invalid::PayloadTooLarge { max: self.payload_bytes_max, got });
+        }
+        Ok(())
+    }
+}
+
+fn name(what: &'static str, got: &str) -> Result<(), Invalid> {
+    let expected = if got.len() > NAME_BYTES_MAX {
+        "at most 255 bytes"
+    } else if got.split('.').any(str::is_empty) {
+        "tokens separated by single dots"
+    } else if !got.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'*' && byte != b'>') {
+        "printable ASCII without spaces, `*` and `>`"
+    } else {
+        return Ok(());
+    };
+    Err(Invalid::Name { what, expected, got: shorten(got) })
+}
+
+fn reserved(topic: &str) -> Result<(), Invalid> {
+    let first = topic.split('.').next().unwrap_or_default();
+    if topic.starts_with('$') || RESERVED_FIRST_TOKENS.contains(&first) {
+        return Err(Invalid::Name {
+            what: "topic",
+            expected: "a name outside the bus's control subjects",
+            got: shorten(topic),
+        });
+    }
+    Ok(())
+}
+
+fn check_headers(headers: &Headers) -> Result<(), Invalid> {
+    if headers.len() > HEADERS_MAX {
+        return Err(Invalid::TooManyHeaders(headers.len()));
+    }
+    for (name, value) in headers {
+        let problem = if name.is_empty() || !name.bytes().all(is_header_name_byte) {
+            "expected a name of letters, digits and !#$%&'*+-.^_`|~"
+        } else if name.len() + value.len() > HEADER_BYTES_MAX {
+            "expected at most 4096 bytes of name and value"
+        } else if value.chars().any(char::is_control) {
+            "expected a value without control characters"
+        } else if name.to_ascii_lowercase().starts_with(RESERVED_HEADER_PREFIX) {
+            "names that begin with Nats- belong to the bus"
+        } else {
+            continue;
+        };
+        return Err(Invalid::Header { name: shorten(name), problem });
+    }
+    Ok(())
+}
+
+/// A `tchar` of RFC 9110, section 5.6.2.
+fn is_header_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+fn shorten(text: &str) -> String {
+    const SHOWN_BYTES: usize = 80;
+    if text.len() <= SHOWN_BYTES {
+        return text.to_owned();
+    }
+    format!("{}…", &text[..text.floor_char_boundary(SHOWN_BYTES)])
+}
