@@ -1,1 +1,7 @@
-//! placeholder
+//! What the tests of every crate share: suites that each store and each bus must pass, real servers on free ports, and
+//! scripted faults.
+
+pub mod servers;
+mod wait;
+
+pub use wait::wait_until;

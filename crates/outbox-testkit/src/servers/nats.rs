@@ -1,0 +1,105 @@
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::TcpStream;
+
+use super::{NATS_PORT, Process, free_port, shared_port};
+use crate::wait_until;
+
+/// A NATS server with JetStream, version 2.12 or newer.
+#[derive(Debug)]
+pub struct NatsServer {
+    port: u16,
+    own: Option<Own>,
+}
+
+#[derive(Debug)]
+struct Own {
+    folder: TempDir,
+    process: Option<Process>,
+}
+
+impl NatsServer {
+    /// Starts a server of the caller's own.
+    pub async fn start() -> Result<Self> {
+        Self::start_with("").await
+    }
+
+    /// Starts a server with more lines of configuration (accounts, limits, TLS).
+    pub async fn start_with(configuration: &str) -> Result<Self> {
+        let mut server = Self::prepare(configuration)?;
+        server.restart().await?;
+        Ok(server)
+    }
+
+    /// Chooses a port and writes the configuration, but starts nothing: for what happens before the server is there.
+    pub fn prepare(configuration: &str) -> Result<Self> {
+        let own = Own { folder: TempDir::with_prefix("outbox-nats-")?, process: None };
+        let server = Self { port: free_port(), own: Some(own) };
+        server.configure(configuration)?;
+        Ok(server)
+    }
+
+    /// Returns the server that the whole test run shares.
+    pub fn shared() -> Self {
+        let port = shared_port(NATS_PORT).expect("a shared NATS server");
+        Self { port, own: None }
+    }
+
+    /// Writes another configuration; it holds from the next restart or SIGHUP on.
+    pub fn configure(&self, configuration: &str) -> Result<()> {
+        let own = self.own.as_ref().context("the shared server is not configured")?;
+        let port = self.port;
+        let store = own.folder.path().join("store");
+        let text = format!("listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: {store:?} }}\n{configuration}\n");
+        Ok(std::fs::write(own.folder.path().join("nats.conf"), text)?)
+    }
+
+    /// Returns its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Returns its URL, as in `NATS_URL`.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Starts it again on the same port and data.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.kill();
+        let port = self.port;
+        let own = self.own.as_mut().context("the shared server is not restarted")?;
+        let mut command = Command::new("nats-server");
+        command.arg("-c").arg(own.folder.path().join("nats.conf"));
+        let process = own.process.insert(Process::spawn("nats-server", &mut command, own.folder.path())?);
+        wait_until("NATS greets its clients", async || {
+            process.check_running().expect("NATS runs");
+            greets(port).await.ok()
+        })
+        .await;
+        Ok(())
+    }
+
+    /// Kills it; [`restart`](Self::restart) brings it back.
+    pub fn kill(&mut self) {
+        if let Some(own) = &mut self.own {
+            own.process = None;
+        }
+    }
+
+    /// Returns its process, for signals.
+    pub fn process(&mut self) -> &mut Process {
+        self.own.as_mut().and_then(|own| own.process.as_mut()).expect("a server of the test's own, and running")
+    }
+}
+
+async fn greets(port: u16) -> Result<()> {
+    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).await?;
+    anyhow::ensure!(line.starts_with("INFO "), "expected INFO, got {line:?}");
+    Ok(())
+}
