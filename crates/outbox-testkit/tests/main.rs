@@ -1,0 +1,3 @@
+//! Behaviour of the library against real servers and scripted faults.
+
+mod relay;
