@@ -6,6 +6,8 @@
 pub mod dead_letters;
 mod error;
 pub mod memory;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod migrate;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod schema;

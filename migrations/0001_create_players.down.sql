@@ -1,0 +1,3 @@
+-- Takes 0001 back: the example service's players, with their rows.
+
+DROP TABLE IF EXISTS players;
