@@ -1,1 +1,140 @@
-//! PostgreSQL.
+//! PostgreSQL: the outbox as a table, a claim as the row locks of an open transaction.
+//!
+//! A crashed relay's rows are free the moment its connection dies; there is no lease to expire. Every statement is
+//! unnamed and every setting belongs to its transaction, so the store also works through a pooler in transaction mode.
+//! Migrations run once, on one connection.
+
+mod claim;
+mod config;
+mod dsn;
+mod error;
+mod row;
+mod schema;
+mod session;
+mod sql;
+mod tls;
+
+use std::fmt;
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use tokio_postgres::types::Type;
+
+pub use self::claim::PostgresClaim;
+pub use self::config::PostgresConfig;
+pub use self::schema::EXAMPLE_MIGRATIONS;
+
+use self::claim::micros;
+use self::session::{Session, answer};
+use super::dead_letters::{DeadLetter, DeadLetters};
+use super::{Backlog, ClaimLimit, HealthCheck, Prune, Store, StoreError, StoreErrorKind};
+
+/// How long a connection may take to be made, or to become free.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// How long the server may take over a statement outside of a claim.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How long a health check may take: probes do not wait long either.
+const HEALTHY_WITHIN: Duration = Duration::from_secs(3);
+
+/// The outbox in a PostgreSQL database. Clones share one pool of connections.
+#[derive(Clone)]
+pub struct PostgresStore {
+    pool: Pool,
+    config: PostgresConfig,
+}
+
+impl PostgresStore {
+    /// Prepares a pool. Nothing connects yet: the server may come up later than its relay.
+    pub fn new(config: PostgresConfig) -> Result<Self, StoreError> {
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(config.server.clone(), config.tls.connector()?, recycling);
+        let pool = Pool::builder(manager)
+            .max_size(config.connections.max(1) as usize)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(CONNECT_WITHIN))
+            .create_timeout(Some(CONNECT_WITHIN))
+            .build()
+            .map_err(|error| {
+                StoreError::new(StoreErrorKind::Unusable, "cannot build the connection pool").with_source(error)
+            })?;
+        Ok(Self { pool, config })
+    }
+
+    async fn session(&self) -> Result<Session, StoreError> {
+        self.pool.get().await.map(Session::new).map_err(error::no_connection)
+    }
+}
+
+impl Store for PostgresStore {
+    type Claim = PostgresClaim;
+
+    async fn claim(&self, limit: &ClaimLimit) -> Result<Option<PostgresClaim>, StoreError> {
+        PostgresClaim::open(self.session().await?, limit, self.config.synchronous_commit).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        let session = self.session().await?;
+        let row = session.client().query_typed_one(sql::BACKLOG, &[]);
+        let row = answer("cannot count the backlog", ANSWER_WITHIN, row).await?;
+        session.give_back();
+        let count = |column| row.get::<_, i64>(column).unsigned_abs();
+        Ok(Backlog {
+            pending: count("pending"),
+            failed: count("failed"),
+            oldest_due_age: Duration::try_from_secs_f64(row.get("oldest_due_age")).unwrap_or_default(),
+        })
+    }
+
+    async fn wait_for_work(&self, at_most: Duration) {
+        // Polling is the truth. A notification would be a hint at best: it is lost with its connection, and a pooler in
+        // transaction mode cannot deliver it.
+        tokio::time::sleep(at_most).await;
+    }
+}
+
+impl Prune for PostgresStore {
+    async fn prune(&self, retention: Duration, limit: u32) -> Result<u64, StoreError> {
+        let session = self.session().await?;
+        let params = [(&micros(retention) as _, Type::INT8), (&i64::from(limit) as _, Type::INT8)];
+        let pruned = session.client().execute_typed(sql::PRUNE, &params);
+        let pruned = answer("cannot prune published events", ANSWER_WITHIN, pruned).await?;
+        session.give_back();
+        Ok(pruned)
+    }
+}
+
+impl DeadLetters for PostgresStore {
+    async fn list(&self, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
+        let session = self.session().await?;
+        let params = [(&i64::from(limit) as _, Type::INT8)];
+        let read = async {
+            let rows = session.client().query_typed(sql::DEAD_LETTERS, &params).await?;
+            rows.iter().map(row::dead_letter).collect()
+        };
+        let dead_letters = answer("cannot list dead letters", ANSWER_WITHIN, read).await?;
+        session.give_back();
+        Ok(dead_letters)
+    }
+}
+
+impl HealthCheck for PostgresStore {
+    async fn check(&self) -> Result<(), String> {
+        let ask = async {
+            let session = self.session().await?;
+            answer("PostgreSQL does not answer", HEALTHY_WITHIN, session.client().batch_execute("SELECT 1")).await?;
+            session.give_back();
+            Ok::<(), StoreError>(())
+        };
+        match tokio::time::timeout(HEALTHY_WITHIN, ask).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(error::one_line(&error)),
+            Err(_) => Err(format!("PostgreSQL does not answer within {HEALTHY_WITHIN:?}")),
+        }
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").field("config", &self.config).finish_non_exhaustive()
+    }
+}

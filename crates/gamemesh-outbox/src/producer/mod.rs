@@ -14,6 +14,13 @@
 //! # }
 //! ```
 
+#[cfg(any(feature = "sqlx-postgres", feature = "tokio-postgres"))]
+mod postgres;
+#[cfg(feature = "sqlx-postgres")]
+mod sqlx_postgres;
+#[cfg(feature = "tokio-postgres")]
+mod tokio_postgres;
+
 use std::error::Error;
 use std::future::Future;
 
@@ -27,7 +34,7 @@ use crate::validate::{Invalid, Validator};
 /// A transaction of the caller's that can hold new events.
 ///
 /// Implemented for `sqlx::Transaction<Postgres>` (feature `sqlx-postgres`), `tokio_postgres::Transaction` (feature
-/// `tokio-postgres`), `sqlx::Transaction<Sqlite>` (feature `sqlite`) and
+/// `tokio-postgres`), `deadpool_postgres::Transaction` (feature `postgres`), `sqlx::Transaction<Sqlite>` (feature `sqlite`) and
 /// [`MemoryTransaction`](crate::store::memory::MemoryTransaction). For another driver or an ORM, implement it with the
 /// columns of `outbox_events`, or call the SQL function `outbox_publish`.
 pub trait OutboxTransaction: Send {

@@ -1,0 +1,235 @@
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode};
+
+use super::dsn::{self, DsnError};
+use super::tls::{Tls, Verify};
+use crate::store::{StoreError, StoreErrorKind};
+
+/// Run-time settings of the server that other clients take in a connection string.
+const SERVER_SETTINGS: [&str; 3] = ["search_path", "statement_timeout", "timezone"];
+/// What libpq knows and means nothing here.
+const IGNORED: [&str; 4] = ["client_encoding", "fallback_application_name", "gssencmode", "krbsrvname"];
+
+/// What holds unless the connection string says otherwise: a server that went away without a word is noticed within
+/// half a minute, and its statistics show who is connected.
+const DEFAULTS: [(&str, &str); 6] = [
+    ("application_name", "outbox-relay"),
+    ("connect_timeout", "5"),
+    ("keepalives_idle", "10"),
+    ("keepalives_interval", "5"),
+    ("keepalives_retries", "3"),
+    ("tcp_user_timeout", "20"),
+];
+
+/// How to reach a PostgreSQL database. `Debug` does not show the password.
+#[derive(Clone, Debug)]
+pub struct PostgresConfig {
+    pub(super) server: Config,
+    pub(super) tls: Tls,
+    /// Most connections: one for each worker and two for everything else.
+    pub connections: u32,
+    /// Whether recording an outcome waits for the disk. Off by default: an outcome that a crash of the database loses
+    /// costs a duplicate with the same id, never an event. What producers write is not affected.
+    pub synchronous_commit: bool,
+}
+
+impl PostgresConfig {
+    /// Reads a connection string: libpq keywords as in `POSTGRES_DSN`, or a URL as in `DATABASE_URL`.
+    ///
+    /// `sslmode` means what it means to libpq: `prefer` (the default) and `require` encrypt without looking at the
+    /// certificate, `require` with `sslrootcert` is `verify-ca`, `verify-full` checks the host's name too.
+    pub fn from_dsn(dsn: &str) -> Result<Self, StoreError> {
+        Self::parse(dsn).map_err(|error| {
+            StoreError::new(StoreErrorKind::Unusable, "invalid PostgreSQL connection string").with_source(error)
+        })
+    }
+
+    fn parse(dsn: &str) -> Result<Self, DsnError> {
+        let (base, mut settings) = dsn::split(dsn)?;
+        let mut take = |keyword: &str| {
+            let at = settings.iter().rposition(|(name, _)| name.eq_ignore_ascii_case(keyword))?;
+            Some(settings.remove(at).1.into_owned())
+        };
+        let root_cert = take("sslrootcert");
+        let (ssl_mode, verify) = ssl_mode(take("sslmode").as_deref(), root_cert.is_some())?;
+        let server_settings = SERVER_SETTINGS.map(|name| (name, take(name)));
+        for ignored in IGNORED {
+            take(ignored);
+        }
+
+        let defaults = DEFAULTS.map(|(name, value)| (name.into(), value.into()));
+        let all = dsn::join(base, defaults.iter().chain(&settings));
+        let mut server = Config::from_str(&all).map_err(|error| DsnError::driver(&error))?;
+        if server.get_hosts().is_empty() && server.get_hostaddrs().is_empty() {
+            server.host("localhost");
+        }
+        let is_tcp = server.get_hosts().iter().any(|host| matches!(host, Host::Tcp(_)));
+        // A socket on this machine is not encrypted, whatever sslmode says.
+        server.ssl_mode(if is_tcp || server.get_hosts().is_empty() { ssl_mode } else { SslMode::Disable });
+        for (name, value) in server_settings {
+            let Some(value) = value else { continue };
+            let value = value.replace('\\', r"\\").replace(' ', r"\ ");
+            let options = format!("{} -c {name}={value}", server.get_options().unwrap_or_default());
+            server.options(options.trim_start());
+        }
+        let root_cert = root_cert.filter(|path| path != "system").map(PathBuf::from);
+        Ok(Self { server, tls: Tls { verify, root_cert }, connections: 6, synchronous_commit: false })
+    }
+
+    /// Says the same to sqlx, once for each host.
+    pub(super) fn sqlx_options(&self) -> Vec<PgConnectOptions> {
+        let hosts: Vec<Host> = match self.server.get_hosts() {
+            [] => self.server.get_hostaddrs().iter().map(|address| Host::Tcp(address.to_string())).collect(),
+            hosts => hosts.to_vec(),
+        };
+        let ports = self.server.get_ports();
+        let port = |at: usize| ports.get(at).or(ports.first()).copied().unwrap_or(5432);
+        hosts.iter().enumerate().map(|(at, host)| self.sqlx_options_for(host, port(at))).collect()
+    }
+
+    fn sqlx_options_for(&self, host: &Host, port: u16) -> PgConnectOptions {
+        let ssl_mode = match (self.server.get_ssl_mode(), self.tls.verify) {
+            (SslMode::Disable, _) => PgSslMode::Disable,
+            (_, Verify::Authority) => PgSslMode::VerifyCa,
+            (_, Verify::Host) => PgSslMode::VerifyFull,
+            (SslMode::Prefer, Verify::Nothing) => PgSslMode::Prefer,
+            (_, Verify::Nothing) => PgSslMode::Require,
+        };
+        // A pooler in transaction mode knows neither named statements nor this start-up setting.
+        let mut options = PgConnectOptions::new_without_pgpass()
+            .port(port)
+            .ssl_mode(ssl_mode)
+            .statement_cache_capacity(0)
+            .extra_float_digits(None)
+            .options(server_options(self.server.get_options().unwrap_or_default()));
+        options = match host {
+            Host::Tcp(name) => options.host(name),
+            #[cfg(unix)]
+            Host::Unix(folder) => options.socket(folder),
+        };
+        if let Some(user) = self.server.get_user() {
+            options = options.username(user);
+        }
+        if let Some(password) = self.server.get_password() {
+            options = options.password(&String::from_utf8_lossy(password));
+        }
+        if let Some(database) = self.server.get_dbname() {
+            options = options.database(database);
+        }
+        if let Some(name) = self.server.get_application_name() {
+            options = options.application_name(name);
+        }
+        match &self.tls.root_cert {
+            Some(path) => options.ssl_root_cert(path),
+            None => options,
+        }
+    }
+}
+
+fn ssl_mode(sslmode: Option<&str>, has_root_cert: bool) -> Result<(SslMode, Verify), DsnError> {
+    Ok(match sslmode {
+        Some("disable") => (SslMode::Disable, Verify::Nothing),
+        None | Some("allow" | "prefer") => (SslMode::Prefer, Verify::Nothing),
+        Some("require") if !has_root_cert => (SslMode::Require, Verify::Nothing),
+        Some("require" | "verify-ca") => (SslMode::Require, Verify::Authority),
+        Some("verify-full") => (SslMode::Require, Verify::Host),
+        Some(_) => {
+            let expected = "disable, allow, prefer, require, verify-ca or verify-full";
+            return Err(DsnError::Value { keyword: "sslmode", expected });
+        }
+    })
+}
+
+/// Takes `-c name=value -c name=value` apart.
+fn server_options(options: &str) -> impl Iterator<Item = (&str, &str)> {
+    let words = options.split_ascii_whitespace();
+    words.filter_map(|word| word.trim_start_matches("-c").trim_start_matches("--").split_once('='))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+    use std::time::Duration;
+
+    use super::*;
+
+    const KEYWORDS: &str = r"host=db.local port=6432 user=app password='it\'s s3cret' dbname=shop sslmode=verify-full";
+    const URL: &str = "postgres://app:it's%20s3cret@db.local:6432/shop?sslmode=verify-full";
+
+    #[test]
+    fn keywords_and_urls_say_the_same() {
+        for dsn in [KEYWORDS, URL] {
+            let config = PostgresConfig::from_dsn(dsn).unwrap();
+            assert_eq!(config.server.get_hosts(), [Host::Tcp("db.local".into())]);
+            assert_eq!(config.server.get_ports(), [6432]);
+            assert_eq!(config.server.get_user(), Some("app"));
+            assert_eq!(config.server.get_password(), Some(&b"it's s3cret"[..]));
+            assert_eq!(config.server.get_dbname(), Some("shop"));
+            assert_eq!(config.server.get_application_name(), Some("outbox-relay"));
+            assert_eq!(config.server.get_keepalives_idle(), Duration::from_secs(10));
+            assert_eq!(config.tls.verify, Verify::Host);
+
+            let options = &config.sqlx_options()[0];
+            assert_eq!((options.get_host(), options.get_port()), ("db.local", 6432));
+            assert_eq!((options.get_username(), options.get_database()), ("app", Some("shop")));
+            assert!(matches!(options.get_ssl_mode(), PgSslMode::VerifyFull));
+        }
+    }
+
+    #[test]
+    fn sslmode_means_what_it_means_to_libpq() {
+        let table = [
+            ("", SslMode::Prefer, Verify::Nothing),
+            ("sslmode=disable", SslMode::Disable, Verify::Nothing),
+            ("sslmode=prefer", SslMode::Prefer, Verify::Nothing),
+            ("sslmode=require", SslMode::Require, Verify::Nothing),
+            ("sslmode=require sslrootcert=/ca.pem", SslMode::Require, Verify::Authority),
+            ("sslmode=verify-ca sslrootcert=/ca.pem", SslMode::Require, Verify::Authority),
+            ("sslmode=verify-full sslrootcert=system", SslMode::Require, Verify::Host),
+        ];
+        for (dsn, mode, verify) in table {
+            let config = PostgresConfig::from_dsn(dsn).unwrap();
+            assert_eq!((config.server.get_ssl_mode(), config.tls.verify), (mode, verify), "{dsn}");
+        }
+        let socket = PostgresConfig::from_dsn("host=/run/postgresql sslmode=require").unwrap();
+        assert_eq!(socket.server.get_ssl_mode(), SslMode::Disable);
+    }
+
+    #[test]
+    fn settings_of_other_clients_are_understood() {
+        let dsn = "host=db user=app dbname=shop TimeZone=Europe/Berlin search_path=shop,public gssencmode=disable";
+        let config = PostgresConfig::from_dsn(dsn).unwrap();
+        assert_eq!(config.server.get_options(), Some("-c search_path=shop,public -c timezone=Europe/Berlin"));
+        let options = config.sqlx_options()[0].get_options().unwrap().to_owned();
+        assert!(options.contains("search_path=shop,public"), "{options}");
+    }
+
+    #[test]
+    fn no_secret_is_shown() {
+        let config = PostgresConfig::from_dsn(KEYWORDS).unwrap();
+        assert!(!format!("{config:?}").contains("s3cret"));
+
+        let wrong = [
+            "password=first s3cret",
+            "password=first s3cret=second",
+            "password='s3cret",
+            "host=db sslmode=s3cret",
+            "host=db port=s3cret",
+            "postgres://app:s3cret@db:s3cret/shop",
+            "postgres://app:s3cret@db/shop?s3cret=1",
+            "postgres://app:%ff@db/shop?sslmode=%ff",
+            "mysql://app:s3cret@db/shop",
+            "s3cret",
+        ];
+        for dsn in wrong {
+            let error = PostgresConfig::from_dsn(dsn).unwrap_err();
+            assert_eq!(error.kind(), StoreErrorKind::Unusable);
+            let shown = format!("{error:?} {error} {}", error.source().unwrap());
+            assert!(!shown.contains("s3cret"), "{dsn}: {shown}");
+        }
+    }
+}

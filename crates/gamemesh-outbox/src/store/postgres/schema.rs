@@ -1,0 +1,192 @@
+use std::time::Duration;
+
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Executor};
+
+use super::session::answer;
+use super::{PostgresStore, sql};
+use crate::store::schema::{Migration, MigrationState, Schema};
+use crate::store::{StoreError, StoreErrorKind, migrate};
+
+macro_rules! migration {
+    ($version:literal, $name:literal, $file:literal) => {
+        Migration {
+            version: $version,
+            name: $name,
+            up: include_str!(concat!("../../../../../migrations/", $file, ".up.sql")),
+            down: include_str!(concat!("../../../../../migrations/", $file, ".down.sql")),
+        }
+    };
+}
+
+/// The tables of the example service. They stand for an application's own: the relay never creates or drops those, so
+/// [`Schema::migrate_up`] leaves them out.
+pub static EXAMPLE_MIGRATIONS: [Migration; 2] = [
+    migration!(1, "create_players", "0001_create_players"),
+    migration!(2, "create_player_stats", "0002_create_player_stats"),
+];
+
+static MIGRATIONS: [Migration; 3] = [
+    migration!(3, "create_outbox_events", "0003_create_outbox_events"),
+    migration!(4, "outbox_dead_letter", "0004_outbox_dead_letter"),
+    migration!(5, "outbox_due_keys_headers", "0005_outbox_due_keys_headers"),
+];
+
+/// What the relay's statements name.
+const COLUMNS: [&str; 13] = [
+    "id",
+    "event_type",
+    "topic",
+    "payload",
+    "carrier",
+    "status",
+    "created_at",
+    "published_at",
+    "attempt_count",
+    "last_error",
+    "available_at",
+    "event_key",
+    "headers",
+];
+
+/// Migrations whose names begin so cannot be used by a release that does not know them.
+const BREAKING: &str = "breaking_";
+
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+impl Schema for PostgresStore {
+    fn migrations(&self) -> &'static [Migration] {
+        &MIGRATIONS
+    }
+
+    async fn check_schema(&self) -> Result<(), StoreError> {
+        let found = self.inspect().await?;
+        let newest = MIGRATIONS.last().map_or(0, |migration| migration.version);
+        if let Some((version, name)) = found.applied.iter().find(|(v, name)| *v > newest && name.starts_with(BREAKING))
+        {
+            return Err(unusable(format!(
+                "database schema has migration {version:04}_{name}, which this relay (up to {newest:04}) cannot use; \
+                 hint: upgrade outbox-relay; nothing was changed"
+            )));
+        }
+        const HINT: &str = "hint: run outbox-relay migrate up";
+        if !found.exists {
+            return Err(unusable(format!("table outbox_events does not exist; {HINT}")));
+        }
+        match COLUMNS.iter().find(|column| !found.columns.iter().any(|found| found == *column)) {
+            Some(column) => {
+                Err(unusable(format!("table outbox_events has no column {column}, which this relay needs; {HINT}")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn migration_status(&self) -> Result<Vec<MigrationState>, StoreError> {
+        let applied: Vec<i64> = self.inspect().await?.applied.into_iter().map(|(version, _)| version).collect();
+        Ok(migrate::states(&MIGRATIONS, &applied))
+    }
+
+    async fn migrate_up(&self) -> Result<Vec<i64>, StoreError> {
+        self.apply_migrations(migrate::BOOKKEEPING, &MIGRATIONS).await
+    }
+
+    async fn migrate_down(&self, target: i64) -> Result<Vec<i64>, StoreError> {
+        self.revert_migrations(migrate::BOOKKEEPING, &MIGRATIONS, target).await
+    }
+}
+
+impl PostgresStore {
+    /// Applies what is missing of an application's own `migrations`, as [`Schema::migrate_up`] does with the outbox's.
+    /// `bookkeeping` names the table that remembers them; it is trusted as SQL.
+    pub async fn apply_migrations(
+        &self,
+        bookkeeping: &'static str,
+        migrations: &[Migration],
+    ) -> Result<Vec<i64>, StoreError> {
+        let mut connection = self.connect_for_migrations().await?;
+        let mut transaction = begin(&mut connection).await?;
+        let versions = migrate::up(&mut *transaction, bookkeeping, migrations).await?;
+        transaction.commit().await.map_err(|error| migrate::store_error(CANNOT_COMMIT, error))?;
+        Ok(versions)
+    }
+
+    /// Takes back an application's own `migrations` above `target`.
+    pub async fn revert_migrations(
+        &self,
+        bookkeeping: &'static str,
+        migrations: &[Migration],
+        target: i64,
+    ) -> Result<Vec<i64>, StoreError> {
+        let mut connection = self.connect_for_migrations().await?;
+        let mut transaction = begin(&mut connection).await?;
+        let versions = migrate::down(&mut *transaction, bookkeeping, migrations, target).await?;
+        transaction.commit().await.map_err(|error| migrate::store_error(CANNOT_COMMIT, error))?;
+        Ok(versions)
+    }
+
+    /// sqlx knows how to keep the books of migrations, so they run on a connection of its own.
+    async fn connect_for_migrations(&self) -> Result<PgConnection, StoreError> {
+        let mut last_error = None;
+        for options in self.config.sqlx_options() {
+            match tokio::time::timeout(super::CONNECT_WITHIN, PgConnection::connect_with(&options)).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) => last_error = Some(migrate::store_error(CANNOT_CONNECT, error)),
+                Err(_) => last_error = Some(StoreError::new(StoreErrorKind::Unavailable, CANNOT_CONNECT)),
+            }
+        }
+        Err(last_error.expect("a connection string names at least one host, localhost by default"))
+    }
+
+    async fn inspect(&self) -> Result<Found, StoreError> {
+        const DOING: &str = "cannot inspect the schema";
+        let session = self.session().await?;
+        let inspect = async {
+            let row = session.client().query_typed_one(sql::COLUMNS, &[]).await?;
+            let applied = match row.try_get("has_bookkeeping")? {
+                true => session.client().query_typed(sql::APPLIED, &[]).await?,
+                false => Vec::new(),
+            };
+            Ok(Found {
+                exists: row.try_get("exists")?,
+                columns: row.try_get("columns")?,
+                applied: applied
+                    .iter()
+                    .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+                    .collect::<Result<_, tokio_postgres::Error>>()?,
+            })
+        };
+        let found = answer(DOING, ANSWER_WITHIN, inspect).await?;
+        session.give_back();
+        Ok(found)
+    }
+}
+
+struct Found {
+    exists: bool,
+    columns: Vec<String>,
+    applied: Vec<(i64, String)>,
+}
+
+const CANNOT_CONNECT: &str = "cannot connect to PostgreSQL";
+const CANNOT_COMMIT: &str = "cannot commit the migrations";
+
+/// Begins the one transaction of all steps and waits for its turn in it. The lock ends with the transaction, also
+/// behind a pooler; whoever waited finds nothing left to do.
+async fn begin(connection: &mut PgConnection) -> Result<sqlx::Transaction<'_, sqlx::Postgres>, StoreError> {
+    // "outbox_m" in ASCII. Any number would do that nobody else takes.
+    const LOCK: &str = "SELECT pg_advisory_xact_lock(x'6f7574626f785f6d'::bigint)";
+    // A change waits behind the longest transaction on the table, and every INSERT behind the change. Giving up soon
+    // is harmless: nothing was changed, and the next try may find a quiet moment.
+    const NO_LONG_QUEUE: &str = "SET LOCAL lock_timeout = '10s'";
+    let begin = async {
+        let mut transaction = connection.begin().await?;
+        transaction.execute(LOCK).await?;
+        transaction.execute(NO_LONG_QUEUE).await?;
+        Ok(transaction)
+    };
+    begin.await.map_err(|error| migrate::store_error("cannot begin the migrations", error))
+}
+
+fn unusable(problem: String) -> StoreError {
+    StoreError::new(StoreErrorKind::Unusable, problem)
+}

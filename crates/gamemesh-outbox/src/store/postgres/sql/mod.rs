@@ -1,0 +1,20 @@
+//! The statements. Each says in its file why it is as it is; a test prepares them all.
+
+macro_rules! statements {
+    ($($name:ident = $file:literal;)*) => {
+        $(pub(super) const $name: &str = include_str!($file);)*
+    };
+}
+
+statements! {
+    APPLIED = "applied.sql";
+    BACKLOG = "backlog.sql";
+    CHARGE = "charge.sql";
+    CLAIM = "claim.sql";
+    COLUMNS = "columns.sql";
+    DEAD_LETTERS = "dead_letters.sql";
+    DEFER = "defer.sql";
+    DELETE_PUBLISHED = "delete_published.sql";
+    MARK_PUBLISHED = "mark_published.sql";
+    PRUNE = "prune.sql";
+}
