@@ -21,6 +21,9 @@ pub struct Carrier(BTreeMap<String, String>);
 /// `baggage`; more than this is not trace context.
 const CARRIER_BYTES_MAX: usize = 16 * 1024;
 
+/// The headers of W3C Trace Context and W3C Baggage.
+const TRACE_HEADERS: [&str; 3] = ["traceparent", "tracestate", "baggage"];
+
 /// A stored carrier that is not trace context.
 #[derive(Debug, thiserror::Error)]
 pub enum CarrierError {
@@ -59,6 +62,12 @@ impl Carrier {
     /// Lists the entries.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Lists the W3C trace headers that the carrier holds, by their standard names: what a bus that has headers sends
+    /// beside the envelope.
+    pub fn trace_headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        TRACE_HEADERS.iter().filter_map(|name| Some((*name, self.get(name)?)))
     }
 
     /// Takes over the entries of `newer`, replacing those of the same name.
