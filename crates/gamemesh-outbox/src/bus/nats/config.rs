@@ -1,0 +1,168 @@
+use std::fmt;
+use std::time::Duration;
+
+use async_nats::ServerAddr;
+use async_nats::jetstream::stream::{Config, RetentionPolicy, StorageType};
+use percent_encoding::percent_decode_str;
+
+use crate::bus::{BusError, BusErrorKind};
+
+/// How to reach NATS, and which streams must be there.
+#[derive(Clone)]
+pub struct NatsConfig {
+    /// One server or several, separated by commas. May hold a user and password (`nats://user:password@host:4222`) or a
+    /// token (`nats://token@host:4222`); the first server that has them speaks for all.
+    pub url: String,
+    /// The text of a `.creds` file, used instead of what the URL holds.
+    pub credentials: Option<String>,
+    /// Streams that are created when they are missing. Empty: somebody else takes care of the streams, and neither
+    /// publishing nor the health check asks for them.
+    pub streams: Vec<StreamConfig>,
+    /// How long a created stream keeps its messages.
+    pub stream_max_age: Duration,
+    /// On how many servers a created stream is stored.
+    pub stream_replicas: usize,
+    /// How long a created stream remembers message ids. An event sent again within it is stored once.
+    pub duplicate_window: Duration,
+    /// How long a batch may take, from the call to its last acknowledgement.
+    pub publish_timeout: Duration,
+}
+
+/// A stream and the topics that live in it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StreamConfig {
+    /// The stream's name: `PLAYER`.
+    pub name: String,
+    /// Its topics; each brings the subjects `<topic>` and `<topic>.>`.
+    pub topics: Vec<String>,
+}
+
+impl StreamConfig {
+    /// Lists the subjects of the stream.
+    pub fn subjects(&self) -> Vec<String> {
+        self.topics.iter().flat_map(|topic| [topic.clone(), format!("{topic}.>")]).collect()
+    }
+}
+
+impl Default for NatsConfig {
+    fn default() -> Self {
+        Self {
+            url: "nats://127.0.0.1:4222".into(),
+            credentials: None,
+            streams: vec![StreamConfig { name: "PLAYER".into(), topics: vec!["events.player".into()] }],
+            stream_max_age: Duration::from_secs(72 * 60 * 60),
+            stream_replicas: 1,
+            duplicate_window: Duration::from_secs(2 * 60),
+            publish_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl fmt::Debug for NatsConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let servers = self.servers().map(|servers| servers.addresses).unwrap_or_default();
+        f.debug_struct("NatsConfig")
+            .field("servers", &servers)
+            .field("credentials", &self.credentials.as_ref().map(|_| "<hidden>"))
+            .field("streams", &self.streams)
+            .field("stream_max_age", &self.stream_max_age)
+            .field("stream_replicas", &self.stream_replicas)
+            .field("duplicate_window", &self.duplicate_window)
+            .field("publish_timeout", &self.publish_timeout)
+            .finish()
+    }
+}
+
+/// The servers of a URL, with its secrets apart: the client prints addresses in its own logs.
+#[derive(Debug)]
+pub(super) struct Servers {
+    pub(super) addresses: Vec<ServerAddr>,
+    pub(super) login: Option<Login>,
+}
+
+pub(super) enum Login {
+    Password { user: String, password: String },
+    Token(String),
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<hidden>")
+    }
+}
+
+impl NatsConfig {
+    pub(super) fn servers(&self) -> Result<Servers, BusError> {
+        let mut servers = Servers { addresses: Vec::new(), login: None };
+        for text in self.url.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+            let mut url = text.parse::<ServerAddr>().map_err(|error| invalid(error.to_string()))?.into_inner();
+            let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+            if servers.login.is_none() && !url.username().is_empty() {
+                let user = decode(url.username());
+                servers.login = Some(match url.password() {
+                    Some(password) => Login::Password { user, password: decode(password) },
+                    None => Login::Token(user),
+                });
+            }
+            let cleared = url.set_username("").and_then(|()| url.set_password(None));
+            cleared.map_err(|()| invalid("expected nats://host:port".into()))?;
+            servers.addresses.push(ServerAddr::from_url(url).map_err(|error| invalid(error.to_string()))?);
+        }
+        if servers.addresses.is_empty() {
+            return Err(invalid("expected at least one server, got none".into()));
+        }
+        Ok(servers)
+    }
+
+    /// Describes `stream` as it is created.
+    pub(super) fn describe(&self, stream: &StreamConfig) -> Config {
+        Config {
+            name: stream.name.clone(),
+            subjects: stream.subjects(),
+            storage: StorageType::File,
+            retention: RetentionPolicy::Limits,
+            max_age: self.stream_max_age,
+            num_replicas: self.stream_replicas,
+            duplicate_window: self.duplicate_window,
+            // The server reads 0 as no limit at all, and then never discards a message before it is `max_age` old.
+            ..Config::default()
+        }
+    }
+}
+
+fn invalid(problem: String) -> BusError {
+    BusError::new(BusErrorKind::Unavailable, format!("invalid NATS URL: {problem}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(url: &str) -> NatsConfig {
+        NatsConfig { url: url.into(), ..NatsConfig::default() }
+    }
+
+    #[test]
+    fn a_url_names_servers_and_a_login_and_they_are_kept_apart() {
+        let servers = config("nats://ada:p%40ss@one:4222, tls://two").servers().unwrap();
+        let addresses: Vec<_> = servers.addresses.iter().map(|address| address.as_url_str().to_owned()).collect();
+        assert_eq!(addresses, ["nats://one:4222", "tls://two"]);
+        let Some(Login::Password { user, password }) = servers.login else { panic!("expected a password") };
+        assert_eq!((user.as_str(), password.as_str()), ("ada", "p@ss"));
+        let token = config("nats://s3cret@one:4222").servers().unwrap().login;
+        assert!(matches!(token, Some(Login::Token(token)) if token == "s3cret"));
+    }
+
+    #[test]
+    fn debug_and_errors_hold_no_secret() {
+        let mut config = config("nats://ada:hunter2@one:4222");
+        config.credentials = Some("seed hunter2".into());
+        assert!(!format!("{config:?}").contains("hunter2"));
+        assert!(!format!("{:?}", config.servers().unwrap()).contains("hunter2"));
+        for url in ["http://ada:hunter2@one", "nats://ada:hunter2@one:port", ""] {
+            config.url = url.into();
+            let error = config.servers().unwrap_err();
+            assert!(!error.chain().contains("hunter2"), "{}", error.chain());
+        }
+    }
+}

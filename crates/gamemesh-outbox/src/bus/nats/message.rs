@@ -1,0 +1,97 @@
+//! An event as a NATS message.
+
+use async_nats::header::{HeaderMap, HeaderName, HeaderValue, NATS_MESSAGE_ID};
+use async_nats::jetstream::message::PublishMessage;
+
+use crate::bus::{BusError, BusErrorKind};
+use crate::event::Event;
+use crate::wire;
+
+/// Builds the message, unless the server (which takes `bytes_max`) would end the connection over it.
+pub(super) fn build(event: &Event, bytes_max: usize) -> Result<PublishMessage, BusError> {
+    let body = wire::envelope(event);
+    let headers = headers(event)?;
+    let bytes = header_bytes(&headers) + body.len();
+    if bytes > bytes_max {
+        let message = format!("message too large: expected at most {bytes_max} bytes, got {bytes}");
+        return Err(BusError::new(BusErrorKind::Rejected, message));
+    }
+    Ok(PublishMessage::build().headers(headers).payload(body))
+}
+
+/// The client panics on a bad name or value that it is given as text; parsed first, it is an error of this event.
+fn headers(event: &Event) -> Result<HeaderMap, BusError> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &event.headers {
+        let (Ok(parsed), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) else {
+            return Err(BusError::new(BusErrorKind::Rejected, format!("invalid header {name:?}")));
+        };
+        headers.insert(parsed, value);
+    }
+    for (name, value) in event.carrier.trace_headers() {
+        // Damaged trace context is not worth an event.
+        if let Ok(value) = value.parse::<HeaderValue>() {
+            headers.insert(name, value);
+        }
+    }
+    headers.insert(NATS_MESSAGE_ID, event.id.to_string());
+    Ok(headers)
+}
+
+/// Counts what the headers take on the wire: `NATS/1.0`, each `name: value`, and an empty line.
+fn header_bytes(headers: &HeaderMap) -> usize {
+    let lines = headers.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+    let lines = lines.map(|(name, value)| AsRef::<str>::as_ref(name).len() + 2 + value.as_str().len() + 2);
+    "NATS/1.0\r\n\r\n".len() + lines.sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::carrier::Carrier;
+
+    fn event() -> Event {
+        Event {
+            id: "0192f0c1-2c5f-7cc3-98c4-dc0c0c07398f".parse().unwrap(),
+            topic: "events.player".into(),
+            event_type: "registered".into(),
+            payload: "{}".into(),
+            carrier: Carrier::default(),
+            headers: [("Tenant".to_owned(), "eu-1".to_owned())].into(),
+            key: None,
+            created_at: "2026-01-02T03:04:05Z".parse().unwrap(),
+            attempt_count: 0,
+            defect: None,
+        }
+    }
+
+    #[test]
+    fn a_header_that_would_make_the_client_panic_is_an_error_of_its_event() {
+        for (name, value) in [("Tenant", "a\r\nNats-Rollup: all"), ("Te:nant", "a"), ("", "a")] {
+            let mut event = event();
+            event.headers = [(name.to_owned(), value.to_owned())].into();
+            let error = build(&event, 1024).err().expect("it cannot be sent");
+            assert_eq!(error.kind(), BusErrorKind::Rejected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn damaged_trace_context_is_left_out() {
+        let mut event = event();
+        let entries = [("traceparent", "00-1\r\nx: y"), ("baggage", "a=b"), ("other", "not trace context")];
+        event.carrier = entries.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect();
+        let headers = headers(&event).unwrap();
+        assert_eq!(headers.get("baggage").map(HeaderValue::as_str), Some("a=b"));
+        assert!(headers.get("traceparent").is_none() && headers.get("other").is_none());
+    }
+
+    #[test]
+    fn the_limit_counts_headers_as_the_server_does() {
+        let event = event();
+        let wire = "NATS/1.0\r\nTenant: eu-1\r\nNats-Msg-Id: 0192f0c1-2c5f-7cc3-98c4-dc0c0c07398f\r\n\r\n";
+        let bytes = wire.len() + wire::envelope(&event).len();
+        assert!(build(&event, bytes).is_ok());
+        let error = build(&event, bytes - 1).err().expect("one byte too many");
+        assert_eq!(error.chain(), format!("message too large: expected at most {} bytes, got {bytes}", bytes - 1));
+    }
+}

@@ -1,0 +1,165 @@
+//! What the client learns from the server outside of any answer: lost connections and refused permissions.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_nats::{ClientError, Event, ServerError};
+use tokio::sync::watch;
+
+/// The most subjects whose refusal is remembered. Each is needed only until the publish that met it has read it.
+const DENIED_MAX: usize = 1024;
+
+/// Everything that was signalled so far. A number that grows with each signal tells old from new.
+#[derive(Debug, Default)]
+pub(super) struct Signals {
+    number: u64,
+    connected: bool,
+    lost_at: u64,
+    last_error: Option<String>,
+    denied: HashMap<String, Denial>,
+}
+
+#[derive(Debug)]
+struct Denial {
+    number: u64,
+    text: String,
+}
+
+/// Why no answer will come.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Trouble {
+    /// The server refuses the subject; the text names the permission.
+    Denied(String),
+    /// The connection was lost.
+    Lost,
+}
+
+impl Signals {
+    /// Takes in what the client reports.
+    pub(super) fn note(&mut self, event: &Event) {
+        self.number += 1;
+        match event {
+            Event::Connected => {
+                self.connected = true;
+                self.last_error = None;
+            }
+            Event::Disconnected | Event::Closed => {
+                self.connected = false;
+                self.lost_at = self.number;
+            }
+            Event::ServerError(ServerError::Other(text)) => self.note_error(text),
+            Event::ServerError(error) => self.last_error = Some(one_line(&error.to_string())),
+            // Why a try to connect failed; its kind only, so it holds no address and no secret.
+            Event::ClientError(ClientError::Other(text)) => self.last_error = Some(one_line(text)),
+            _ => {}
+        }
+    }
+
+    fn note_error(&mut self, text: &str) {
+        let text = one_line(text);
+        if let Some(subject) = denied_subject(&text) {
+            if self.denied.len() >= DENIED_MAX {
+                let oldest = self.denied.iter().min_by_key(|(_, denial)| denial.number);
+                let oldest = oldest.map(|(subject, _)| subject.clone());
+                oldest.map(|subject| self.denied.remove(&subject));
+            }
+            let denial = Denial { number: self.number, text: text.clone() };
+            self.denied.insert(subject.to_owned(), denial);
+        }
+        self.last_error = Some(text);
+    }
+
+    /// Says whether the last try to connect succeeded or failed; neither, at the very beginning.
+    pub(super) fn tried(&self) -> bool {
+        self.connected || self.last_error.is_some()
+    }
+
+    /// Returns the last error of this connection, or of the tries to get one.
+    pub(super) fn last_error(&self) -> Option<&str> {
+        self.last_error.as_deref()
+    }
+
+    fn trouble(&self, subject: &str, since: u64) -> Option<Trouble> {
+        if let Some(denial) = self.denied.get(subject).filter(|denial| denial.number > since) {
+            return Some(Trouble::Denied(denial.text.clone()));
+        }
+        (self.lost_at > since).then_some(Trouble::Lost)
+    }
+}
+
+/// Waits for trouble with `subject` that is signalled after this call, so begin before the message is sent.
+pub(super) fn trouble_from_now_on(
+    signals: &Arc<watch::Sender<Signals>>,
+    subject: &str,
+) -> impl Future<Output = Trouble> + use<> {
+    let mut receiver = signals.subscribe();
+    let since = receiver.borrow_and_update().number;
+    let subject = subject.to_owned();
+    async move {
+        let mut found = None;
+        let seen = receiver.wait_for(|signals| {
+            found = signals.trouble(&subject, since);
+            found.is_some()
+        });
+        // The sender goes with the client, and then the connection is gone as well.
+        let _ = seen.await.map(drop);
+        found.unwrap_or(Trouble::Lost)
+    }
+}
+
+/// Finds the subject in `Permissions Violation for Publish to "events.player"`.
+fn denied_subject(text: &str) -> Option<&str> {
+    let lower = text.to_ascii_lowercase();
+    let rest = lower.find("permissions violation for publish to ").map(|start| &text[start..])?;
+    let (start, end) = (rest.find('"')?, rest.rfind('"')?);
+    rest.get(start + 1..end)
+}
+
+fn one_line(text: &str) -> String {
+    const SHOWN: usize = 400;
+    text.chars().map(|character| if character.is_control() { ' ' } else { character }).take(SHOWN).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    fn denial(subject: &str) -> Event {
+        Event::ServerError(ServerError::Other(format!("Permissions Violation for Publish to \"{subject}\"")))
+    }
+
+    #[tokio::test]
+    async fn a_refused_subject_is_trouble_for_those_who_wait_for_it() {
+        let signals = Arc::new(watch::Sender::new(Signals::default()));
+        signals.send_modify(|signals| signals.note(&denial("events.secret")));
+        let mine = trouble_from_now_on(&signals, "events.secret");
+        let other = trouble_from_now_on(&signals, "events.player");
+        tokio::pin!(mine, other);
+        assert!((&mut mine).now_or_never().is_none(), "what was refused before may be granted now");
+        signals.send_modify(|signals| signals.note(&denial("events.secret")));
+        let Trouble::Denied(text) = mine.await else { panic!("expected a refusal") };
+        assert!(text.contains("Permissions Violation"), "{text}");
+        assert!((&mut other).now_or_never().is_none());
+        signals.send_modify(|signals| signals.note(&Event::Disconnected));
+        assert_eq!(other.await, Trouble::Lost);
+    }
+
+    #[test]
+    fn refusals_are_bounded() {
+        let mut signals = Signals::default();
+        for number in 0..2 * DENIED_MAX {
+            signals.note(&denial(&format!("events.{number}")));
+        }
+        assert_eq!(signals.denied.len(), DENIED_MAX);
+        assert!(signals.trouble("events.0", 0).is_none(), "the oldest goes first");
+        assert!(signals.trouble(&format!("events.{}", 2 * DENIED_MAX - 1), 0).is_some());
+    }
+
+    #[test]
+    fn texts_of_the_server_stay_on_one_line() {
+        let mut signals = Signals::default();
+        signals.note(&Event::ServerError(ServerError::Other("a\r\nforged line".into())));
+        assert_eq!(signals.last_error(), Some("a  forged line"));
+    }
+}
