@@ -1,0 +1,73 @@
+use std::fmt;
+use std::time::Duration;
+
+/// How to reach Redis, and how much to ask of it.
+#[derive(Clone)]
+pub struct RedisConfig {
+    /// `redis://user:password@host:6379/0`, or `rediss://` for TLS.
+    pub url: String,
+    /// How long a batch may take, from the call to its last answer.
+    pub publish_timeout: Duration,
+    /// How many replicas must have a batch before it counts as published. With 0 the primary's word is enough.
+    pub wait_replicas: u32,
+    /// How long to wait for the replicas; at most half of `publish_timeout` is used.
+    pub wait_timeout: Duration,
+    /// Largest envelope, in bytes. The server's own `proto-max-bulk-len` counts where it is lower and may be read.
+    pub message_bytes_max: u64,
+}
+
+impl Default for RedisConfig {
+    fn default() -> Self {
+        Self {
+            url: "redis://127.0.0.1:6379".into(),
+            publish_timeout: Duration::from_secs(5),
+            wait_replicas: 0,
+            wait_timeout: Duration::from_secs(1),
+            message_bytes_max: 512 * 1024 * 1024,
+        }
+    }
+}
+
+impl RedisConfig {
+    /// Returns the time to wait for replicas, in milliseconds. Never 0, which would mean for ever.
+    pub(super) fn wait_milliseconds(&self) -> u64 {
+        let wait = self.wait_timeout.min(self.publish_timeout / 2);
+        u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+}
+
+impl fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let server = redis::Client::open(self.url.as_str());
+        let server = server.map(|client| client.get_connection_info().addr().to_string());
+        f.debug_struct("RedisConfig")
+            .field("server", &server.unwrap_or_default())
+            .field("publish_timeout", &self.publish_timeout)
+            .field("wait_replicas", &self.wait_replicas)
+            .field("wait_timeout", &self.wait_timeout)
+            .field("message_bytes_max", &self.message_bytes_max)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_the_server_and_no_secret() {
+        let config = RedisConfig { url: "redis://ada:hunter2@one:6380/1".into(), ..RedisConfig::default() };
+        let text = format!("{config:?}");
+        assert!(text.contains("one:6380") && !text.contains("hunter2"), "{text}");
+        let config = RedisConfig { url: "http://ada:hunter2@one".into(), ..config };
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn waiting_for_replicas_is_bounded_and_never_for_ever() {
+        let config = RedisConfig { wait_timeout: Duration::ZERO, ..RedisConfig::default() };
+        assert_eq!(config.wait_milliseconds(), 1);
+        let config = RedisConfig { wait_timeout: Duration::from_secs(60), ..config };
+        assert_eq!(config.wait_milliseconds(), 2500);
+    }
+}
