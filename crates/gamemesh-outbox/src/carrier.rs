@@ -64,10 +64,11 @@ impl Carrier {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Lists the W3C trace headers that the carrier holds, by their standard names: what a bus that has headers sends
-    /// beside the envelope.
+    /// Lists the W3C trace headers that the carrier holds, by their standard names. A value that no header can hold is
+    /// left out: damaged trace context is not worth an event.
     pub fn trace_headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        TRACE_HEADERS.iter().filter_map(|name| Some((*name, self.get(name)?)))
+        let present = TRACE_HEADERS.iter().filter_map(|name| Some((*name, self.get(name)?)));
+        present.filter(|(_, value)| !value.chars().any(char::is_control))
     }
 
     /// Takes over the entries of `newer`, replacing those of the same name.

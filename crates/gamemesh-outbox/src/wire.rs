@@ -1,8 +1,8 @@
-//! The wire format `envelope`: `{"id","type","timestamp","payload","carrier"}`.
+//! The wire format `envelope`: `{"id","type","timestamp","payload","carrier"}`, and the headers beside it.
 
 use bytes::Bytes;
 
-use crate::event::Event;
+use crate::event::{Event, Headers};
 
 /// Writes the envelope of `event`.
 ///
@@ -46,6 +46,14 @@ pub fn envelope(event: &Event) -> Bytes {
     }
     out.push(b'}');
     out.into()
+}
+
+/// Lists the headers of the message: the event's own, and the W3C trace headers of its carrier, for consumers that
+/// continue a trace without reading the body. A bus adds what belongs to itself, such as `Nats-Msg-Id`.
+pub fn headers(event: &Event) -> Headers {
+    let mut headers = event.headers.clone();
+    headers.extend(event.carrier.trace_headers().map(|(name, value)| (name.to_owned(), value.to_owned())));
+    headers
 }
 
 fn push_json(out: &mut Vec<u8>, value: &impl serde::Serialize) {

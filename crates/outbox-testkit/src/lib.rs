@@ -1,6 +1,9 @@
 //! What the tests of every crate share: suites that each store and each bus must pass, real servers on free ports, and
 //! scripted faults.
 
+pub mod bus_suite;
+pub mod faults;
+pub mod proxy;
 pub mod servers;
 mod wait;
 

@@ -1,4 +1,5 @@
 //! Behaviour of the library against real servers and scripted faults.
 
+mod bus;
 mod relay;
 mod tracing;

@@ -22,7 +22,7 @@ pub struct Message {
     pub subject: String,
     /// The envelope.
     pub body: Bytes,
-    /// Message headers.
+    /// The event's own headers, and those of its trace.
     pub headers: Headers,
 }
 
@@ -93,7 +93,7 @@ impl Shared {
             self.duplicates += 1;
             return Ok(Ack { duplicate: true });
         }
-        let (subject, headers) = (event.subject(), event.headers.clone());
+        let (subject, headers) = (event.subject(), wire::headers(event));
         self.messages.push(Message { id: event.id, subject, body, headers });
         Ok(Ack { duplicate: false })
     }

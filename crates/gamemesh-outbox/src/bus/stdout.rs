@@ -6,7 +6,7 @@
 //! {"subject":"events.player.registered","headers":{"Tenant":"eu-1"},"envelope":{"id":"..."}}
 //! ```
 //!
-//! `headers` is left out when there are none. `envelope` holds the exact bytes of the wire format, except that line
+//! `headers` are the event's own and the W3C trace headers of its carrier; left out when there are none. `envelope` holds the exact bytes of the wire format, except that line
 //! breaks between the tokens of a payload become spaces: JSON has no other, so the value is the same.
 //!
 //! A message counts as published when it is written and flushed, which proves nothing about who reads it.
@@ -129,9 +129,10 @@ fn push_line(out: &mut Vec<u8>, event: &Event) {
     const TEXT: &str = "strings and string maps always serialize, and a Vec never fails to grow";
     out.extend_from_slice(b"{\"subject\":");
     serde_json::to_writer(&mut *out, &event.subject()).expect(TEXT);
-    if !event.headers.is_empty() {
+    let headers = wire::headers(event);
+    if !headers.is_empty() {
         out.extend_from_slice(b",\"headers\":");
-        serde_json::to_writer(&mut *out, &event.headers).expect(TEXT);
+        serde_json::to_writer(&mut *out, &headers).expect(TEXT);
     }
     out.extend_from_slice(b",\"envelope\":");
     let line_break = |byte: u8| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte };

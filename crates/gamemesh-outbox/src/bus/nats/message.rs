@@ -22,17 +22,11 @@ pub(super) fn build(event: &Event, bytes_max: usize) -> Result<PublishMessage, B
 /// The client panics on a bad name or value that it is given as text; parsed first, it is an error of this event.
 fn headers(event: &Event) -> Result<HeaderMap, BusError> {
     let mut headers = HeaderMap::new();
-    for (name, value) in &event.headers {
+    for (name, value) in &wire::headers(event) {
         let (Ok(parsed), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) else {
             return Err(BusError::new(BusErrorKind::Rejected, format!("invalid header {name:?}")));
         };
         headers.insert(parsed, value);
-    }
-    for (name, value) in event.carrier.trace_headers() {
-        // Damaged trace context is not worth an event.
-        if let Ok(value) = value.parse::<HeaderValue>() {
-            headers.insert(name, value);
-        }
     }
     headers.insert(NATS_MESSAGE_ID, event.id.to_string());
     Ok(headers)
