@@ -111,8 +111,10 @@ async fn a_replica_that_has_the_batch_acknowledges_it_and_takes_none_itself() {
     wait_until("the replica follows", linked).await;
     let config = RedisConfig { wait_replicas: 1, ..config(&primary) };
     let bus = RedisBus::connect(config).await.unwrap();
-    wait_until("the replica confirms", async || bus.publish(&[event(PLAYER, "registered")]).await[0].as_ref().ok().copied())
-        .await;
+    wait_until("the replica confirms", async || {
+        bus.publish(&[event(PLAYER, "registered")]).await[0].as_ref().ok().copied()
+    })
+    .await;
 
     let bus = connect(&replica).await;
     let receipts = bus.publish(&[event(PLAYER, "registered")]).await;
@@ -157,7 +159,7 @@ async fn a_frozen_server_is_unknown_within_the_timeout() {
     let batch = [event(PLAYER, "registered")];
     let receipts = tokio::time::timeout(4 * publish_timeout, bus.publish(&batch)).await.expect("it returns in time");
     assert_eq!(kinds(&receipts), [Some(Unknown)]);
-    assert_eq!(bus.check().await, Err("Redis did not answer in time".into()));
+    assert!(bus.check().await.unwrap_err().ends_with("in time"));
     server.process().signal(Signal::SIGCONT).unwrap();
     wait_until("it is published", async || bus.publish(&batch).await[0].as_ref().ok().copied()).await;
 }
@@ -181,7 +183,7 @@ async fn a_wrong_password_is_unavailable_and_shown_nowhere() {
 
 #[tokio::test]
 async fn a_refused_permission_has_no_route_and_its_neighbours_arrive() {
-    let user = ["--user", "relay on >pass ~events.player +xadd +ping"];
+    let user = ["--user", "relay", "on", ">pass", "~events.player", "+xadd", "+ping"];
     let server = RedisServer::start_with(&user).await.unwrap();
     let url = server.url().replace("redis://", "redis://relay:pass@");
     let bus = RedisBus::connect(RedisConfig { url, ..RedisConfig::default() }).await.unwrap();
