@@ -1,5 +1,7 @@
 //! Behaviour of the library against real servers and scripted faults.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, and its helpers as well")]
+
 mod bus;
 mod relay;
 mod tracing;
