@@ -5,6 +5,7 @@ pub mod bus_suite;
 pub mod faults;
 pub mod proxy;
 pub mod servers;
+pub mod store_suite;
 mod wait;
 
 pub use wait::wait_until;

@@ -4,4 +4,5 @@
 
 mod bus;
 mod relay;
+mod stores;
 mod tracing;

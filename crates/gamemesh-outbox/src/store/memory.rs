@@ -159,7 +159,7 @@ impl Row {
                 settled.published += 1;
             }
             Outcome::Charged { error, retry_in } => {
-                self.event.attempt_count += 1;
+                self.event.attempt_count = self.event.attempt_count.max(0).saturating_add(1);
                 self.last_error = last_error_text(&error);
                 self.available_at = Instant::now() + retry_in;
                 if policy.attempts_max > 0 && self.event.attempt_count.unsigned_abs() >= policy.attempts_max {

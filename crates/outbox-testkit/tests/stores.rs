@@ -1,0 +1,140 @@
+//! Every store passes the one suite.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use gamemesh_outbox::store::memory::{MemoryStore, Status};
+use gamemesh_outbox::store::postgres::{EXAMPLE_MIGRATIONS, PostgresConfig, PostgresStore};
+use gamemesh_outbox::store::schema::Schema;
+use gamemesh_outbox::{NewEvent, OutboxPublisher};
+use outbox_testkit::servers::{PostgresServer, TestDatabase};
+use outbox_testkit::store_suite::{self, End, HostileRow, StoreHarness, StoredRow};
+use uuid::Uuid;
+
+#[tokio::test(start_paused = true)]
+async fn the_memory_store_passes_the_suite() {
+    store_suite::run(async || MemoryHarness::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_postgres_store_passes_the_suite() {
+    let database = PostgresServer::shared().database().await;
+    let store = PostgresStore::new(PostgresConfig::from_dsn(&database.dsn()).unwrap()).unwrap();
+    store.apply_migrations("example_migrations", &EXAMPLE_MIGRATIONS).await.unwrap();
+    store.migrate_up().await.unwrap();
+    store_suite::run(async || PostgresHarness::empty(&database).await).await;
+}
+
+#[derive(Default)]
+struct MemoryHarness {
+    store: MemoryStore,
+    business_rows: Arc<AtomicU64>,
+}
+
+impl StoreHarness for MemoryHarness {
+    type Store = MemoryStore;
+
+    fn replica(&self) -> MemoryStore {
+        self.store.clone()
+    }
+
+    async fn insert(&self, events: Vec<NewEvent>, end: End) {
+        let mut transaction = self.store.begin();
+        OutboxPublisher::default().publish_all(&mut transaction, events).await.unwrap();
+        if end == End::Commit {
+            transaction.commit();
+            self.business_rows.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    async fn business_rows(&self) -> u64 {
+        self.business_rows.load(Ordering::Relaxed)
+    }
+
+    async fn insert_hostile(&self, _: HostileRow) -> bool {
+        // Its rows are typed: there is no other way in than the producer.
+        false
+    }
+
+    async fn row(&self, id: Uuid) -> Option<StoredRow> {
+        let row = self.store.row(id)?;
+        Some(StoredRow {
+            status: row.status,
+            attempt_count: row.event.attempt_count,
+            last_error: row.last_error,
+            published_at: row.published_at,
+        })
+    }
+
+    async fn pass(&self, time: Duration) {
+        tokio::time::advance(time).await;
+    }
+}
+
+struct PostgresHarness {
+    client: tokio_postgres::Client,
+    dsn: String,
+}
+
+impl PostgresHarness {
+    async fn empty(database: &TestDatabase) -> Self {
+        let client = database.client().await;
+        client.batch_execute("TRUNCATE outbox_events, players CASCADE").await.unwrap();
+        Self { client, dsn: database.dsn() }
+    }
+}
+
+impl StoreHarness for PostgresHarness {
+    type Store = PostgresStore;
+
+    fn replica(&self) -> PostgresStore {
+        PostgresStore::new(PostgresConfig::from_dsn(&self.dsn).unwrap()).unwrap()
+    }
+
+    async fn insert(&self, events: Vec<NewEvent>, end: End) {
+        let (mut client, connection) = tokio_postgres::connect(&self.dsn, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let mut transaction = client.transaction().await.unwrap();
+        let insert = "INSERT INTO players (id, name) VALUES (gen_random_uuid(), 'Ada')";
+        transaction.execute(insert, &[]).await.unwrap();
+        OutboxPublisher::default().publish_all(&mut transaction, events).await.unwrap();
+        match end {
+            End::Commit => transaction.commit().await.unwrap(),
+            End::RollBack => transaction.rollback().await.unwrap(),
+        }
+    }
+
+    async fn business_rows(&self) -> u64 {
+        let row = self.client.query_one("SELECT count(*) FROM players", &[]).await.unwrap();
+        row.get::<_, i64>(0).unsigned_abs()
+    }
+
+    async fn insert_hostile(&self, row: HostileRow) -> bool {
+        let insert = "INSERT INTO outbox_events (id, topic, event_type, payload, headers, carrier, attempt_count)
+                      VALUES ($1, 'events.player', 'registered', '{}', $2::text::jsonb, $3::text::jsonb, $4)";
+        self.client.execute(insert, &[&row.id, &row.headers, &row.carrier, &row.attempt_count]).await.unwrap();
+        true
+    }
+
+    async fn row(&self, id: Uuid) -> Option<StoredRow> {
+        let select = "SELECT status, attempt_count, last_error, published_at FROM outbox_events WHERE id = $1";
+        let row = self.client.query_opt(select, &[&id]).await.unwrap()?;
+        let status = match row.get(0) {
+            "PENDING" => Status::Pending,
+            "PUBLISHED" => Status::Published,
+            "FAILED" => Status::Failed,
+            other => panic!("unknown status {other}"),
+        };
+        let (attempt_count, last_error, published_at) = (row.get(1), row.get(2), row.get(3));
+        Some(StoredRow { status, attempt_count, last_error, published_at })
+    }
+
+    async fn pass(&self, time: Duration) {
+        let pass = "UPDATE outbox_events SET
+            created_at = created_at - $1 * interval '1 second',
+            available_at = available_at - $1 * interval '1 second',
+            published_at = published_at - $1 * interval '1 second'";
+        self.client.execute(pass, &[&time.as_secs_f64()]).await.unwrap();
+    }
+}
