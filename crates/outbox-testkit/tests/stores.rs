@@ -8,7 +8,7 @@ use gamemesh_outbox::store::memory::{MemoryStore, Status};
 use gamemesh_outbox::store::postgres::{EXAMPLE_MIGRATIONS, PostgresConfig, PostgresStore};
 use gamemesh_outbox::store::schema::Schema;
 use gamemesh_outbox::{NewEvent, OutboxPublisher};
-use outbox_testkit::servers::{PostgresServer, TestDatabase};
+use outbox_testkit::servers::{PgBouncer, PostgresServer, TestDatabase};
 use outbox_testkit::store_suite::{self, End, HostileRow, StoreHarness, StoredRow};
 use uuid::Uuid;
 
@@ -24,6 +24,18 @@ async fn the_postgres_store_passes_the_suite() {
     store.apply_migrations("example_migrations", &EXAMPLE_MIGRATIONS).await.unwrap();
     store.migrate_up().await.unwrap();
     store_suite::run(async || PostgresHarness::empty(&database).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_postgres_store_passes_the_suite_behind_a_pooler_in_transaction_mode() {
+    let server = PostgresServer::shared();
+    let database = server.database().await;
+    let pooler = PgBouncer::start(&server).await.unwrap();
+    let dsn = database.dsn().replace(&format!("port={}", server.port()), &format!("port={}", pooler.port()));
+    let store = PostgresStore::new(PostgresConfig::from_dsn(&dsn).unwrap()).unwrap();
+    store.apply_migrations("example_migrations", &EXAMPLE_MIGRATIONS).await.unwrap();
+    store.migrate_up().await.unwrap();
+    store_suite::run(async || PostgresHarness { dsn: dsn.clone(), ..PostgresHarness::empty(&database).await }).await;
 }
 
 #[derive(Default)]
@@ -97,7 +109,7 @@ impl StoreHarness for PostgresHarness {
         tokio::spawn(connection);
         let mut transaction = client.transaction().await.unwrap();
         let insert = "INSERT INTO players (id, name) VALUES (gen_random_uuid(), 'Ada')";
-        transaction.execute(insert, &[]).await.unwrap();
+        transaction.batch_execute(insert).await.unwrap();
         OutboxPublisher::default().publish_all(&mut transaction, events).await.unwrap();
         match end {
             End::Commit => transaction.commit().await.unwrap(),

@@ -5,11 +5,13 @@
 //! environment variables.
 
 mod nats;
+mod pgbouncer;
 mod postgres;
 mod process;
 mod redis;
 
 pub use nats::NatsServer;
+pub use pgbouncer::PgBouncer;
 pub use postgres::{PostgresServer, TestDatabase};
 pub use process::Process;
 pub use redis::RedisServer;

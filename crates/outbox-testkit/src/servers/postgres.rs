@@ -14,7 +14,7 @@ use super::{POSTGRES_PORT, Process, free_port, shared_port};
 use crate::wait_until;
 
 /// PostgreSQL refuses to run as root; then it runs as `nobody`.
-const NOBODY: u32 = 65534;
+pub(super) const NOBODY: u32 = 65534;
 
 /// A PostgreSQL server. Its superuser is `postgres`, without a password.
 #[derive(Debug)]

@@ -37,7 +37,8 @@ written AS MATERIALIZED (
 weighed AS (
     SELECT written.*,
            octet_length(payload_text)::bigint AS payload_bytes,
-           sum(least(octet_length(payload_text), $3::bigint)) OVER (ORDER BY place) AS bytes_so_far
+           -- least() passes over a NULL; a payload that is none weighs nothing.
+           sum(least(coalesce(octet_length(payload_text), 0), $3::bigint)) OVER (ORDER BY place) AS bytes_so_far
     FROM written
 )
 SELECT id,
@@ -52,5 +53,5 @@ SELECT id,
        created_at,
        attempt_count
 FROM weighed
-WHERE place = 1 OR coalesce(bytes_so_far, 0) <= $2::bigint
+WHERE place = 1 OR bytes_so_far <= $2::bigint
 ORDER BY place
