@@ -52,7 +52,7 @@ impl PgBouncer {
         let dsn = format!("host=127.0.0.1 port={port} user=postgres dbname=postgres");
         wait_until("PgBouncer accepts connections", async || {
             process.check_running().expect("PgBouncer runs");
-            tokio_postgres::connect(&dsn, NoTls).await.ok()
+            tokio_postgres::connect(&dsn, NoTls).await.is_ok().then_some(())
         })
         .await;
         Ok(Self { port, _process: process, _folder: folder })

@@ -99,13 +99,15 @@ impl PostgresConfig {
             (SslMode::Prefer, Verify::Nothing) => PgSslMode::Prefer,
             (_, Verify::Nothing) => PgSslMode::Require,
         };
-        // A pooler in transaction mode knows neither named statements nor this start-up setting.
+        // A pooler need not know the start-up setting; and with the cache off, nothing expects a statement to be kept.
         let mut options = PgConnectOptions::new_without_pgpass()
             .port(port)
             .ssl_mode(ssl_mode)
             .statement_cache_capacity(0)
-            .extra_float_digits(None)
-            .options(server_options(self.server.get_options().unwrap_or_default()));
+            .extra_float_digits(None);
+        if let Some(given) = self.server.get_options() {
+            options = options.options(server_options(given));
+        }
         options = match host {
             Host::Tcp(name) => options.host(name),
             #[cfg(unix)]

@@ -106,7 +106,7 @@ impl PostgresStore {
         let mut connection = self.connect_for_migrations().await?;
         let mut transaction = begin(&mut connection).await?;
         let versions = migrate::up(&mut *transaction, bookkeeping, migrations).await?;
-        transaction.commit().await.map_err(|error| migrate::store_error(CANNOT_COMMIT, error))?;
+        commit(transaction).await?;
         Ok(versions)
     }
 
@@ -120,7 +120,7 @@ impl PostgresStore {
         let mut connection = self.connect_for_migrations().await?;
         let mut transaction = begin(&mut connection).await?;
         let versions = migrate::down(&mut *transaction, bookkeeping, migrations, target).await?;
-        transaction.commit().await.map_err(|error| migrate::store_error(CANNOT_COMMIT, error))?;
+        commit(transaction).await?;
         Ok(versions)
     }
 
@@ -168,7 +168,9 @@ struct Found {
 }
 
 const CANNOT_CONNECT: &str = "cannot connect to PostgreSQL";
-const CANNOT_COMMIT: &str = "cannot commit the migrations";
+/// sqlx names every statement and keeps it. Behind a pooler in transaction mode the names would meet those that somebody
+/// else left on the same connection, so the transaction begins and ends without any.
+const FORGET_STATEMENTS: &str = "DEALLOCATE ALL";
 
 /// Begins the one transaction of all steps and waits for its turn in it. The lock ends with the transaction, also
 /// behind a pooler; whoever waited finds nothing left to do.
@@ -180,11 +182,20 @@ async fn begin(connection: &mut PgConnection) -> Result<sqlx::Transaction<'_, sq
     const NO_LONG_QUEUE: &str = "SET LOCAL lock_timeout = '10s'";
     let begin = async {
         let mut transaction = connection.begin().await?;
+        transaction.execute(FORGET_STATEMENTS).await?;
         transaction.execute(LOCK).await?;
         transaction.execute(NO_LONG_QUEUE).await?;
         Ok(transaction)
     };
     begin.await.map_err(|error| migrate::store_error("cannot begin the migrations", error))
+}
+
+async fn commit(mut transaction: sqlx::Transaction<'_, sqlx::Postgres>) -> Result<(), StoreError> {
+    let commit = async {
+        transaction.execute(FORGET_STATEMENTS).await?;
+        transaction.commit().await
+    };
+    commit.await.map_err(|error| migrate::store_error("cannot commit the migrations", error))
 }
 
 fn unusable(problem: String) -> StoreError {
