@@ -1,4 +1,5 @@
--- The transactional outbox. An application inserts a row in the transaction that holds its business rows.
+-- The outbox: events that commit or roll back with the business rows they announce.
+--
 -- SQLite cannot alter a CHECK, so ck_outbox_status allows FAILED from the start; PostgreSQL allows it from 0004 on.
 CREATE TABLE outbox_events (
     id            TEXT NOT NULL PRIMARY KEY,

@@ -1,1 +1,139 @@
-//! SQLite.
+//! SQLite: the outbox of one machine, embedded.
+//!
+//! # Ownership
+//!
+//! A claim reads and writes nothing, so that publishing never blocks a producer; settling is one short write
+//! transaction. Between processes, a lock on `<database>.relay-lock` says who may claim: the kernel frees it when its
+//! holder dies, and nothing expires. One process has claims at a time; another one, which finds the lock taken, claims
+//! nothing and stands by. Within a process, clones of one [`SqliteStore`] keep apart by the ids they hold. Two handles
+//! opened separately are two processes in this respect.
+//!
+//! The lock and WAL mode need a local file system; a network share has neither.
+//!
+//! # Durability
+//!
+//! A crash of the process loses nothing that was committed, whatever the settings. A loss of power is different: in WAL
+//! mode `synchronous=NORMAL` does not wait for the disk, and the last commits can vanish. Event and business rows vanish
+//! together, so the database stays consistent, but the relay may have published such an event already: consumers
+//! would know of something that never happened. So producers should commit with `synchronous=FULL`, SQLite's default
+//! and that of [`SqliteConfig::connect_options`]. The relay's own marks use `NORMAL`: losing one costs a duplicate with
+//! the same id, never an event.
+//!
+//! # Producers
+//!
+//! Begin a transaction that will write with `begin_with("BEGIN IMMEDIATE")`: SQLite lets a transaction that began with
+//! a read fail when it comes to write and another one was faster. Any program can insert with the columns `id`,
+//! `event_type`, `topic` and `payload` alone.
+//!
+//! # Time
+//!
+//! The store's clock is the clock of the machine. Set back by an hour, rows inserted before wait for an hour.
+
+mod admin;
+mod claim;
+mod config;
+mod error;
+mod ownership;
+mod producer;
+mod row;
+mod schema;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::SqlitePool;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use sqlx::{ConnectOptions, Connection};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+pub use self::claim::SqliteClaim;
+pub use self::config::SqliteConfig;
+use self::error::{is_busy, store_error};
+use self::ownership::Ownership;
+use self::watch::CommitWatch;
+use super::{Backlog, ClaimLimit, Store, StoreError};
+
+const BACKLOG: &str = include_str!("sql/backlog.sql");
+
+/// Readers never wait for anybody; a few serve the relay's workers, its gauges and the admin page.
+const READERS_MAX: u32 = 4;
+
+/// The outbox in a SQLite database. Clones share it.
+#[derive(Clone, Debug)]
+pub struct SqliteStore {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    readers: SqlitePool,
+    /// One connection: SQLite has one writer at a time, and waiting here is fairer than polling its lock.
+    writer: SqlitePool,
+    ownership: Arc<Ownership>,
+    /// One claim is made at a time, so that no two pick the same rows.
+    claiming: Mutex<()>,
+    commits: CommitWatch,
+}
+
+impl SqliteStore {
+    /// Opens the database and puts it in WAL mode. The tables are the business of
+    /// [`Schema`](super::schema::Schema).
+    pub async fn open(config: &SqliteConfig) -> Result<Self, StoreError> {
+        let options = config.relay_options();
+        enter_wal_mode(&options, config.patience()).await.map_err(|error| store_error("open the database", error))?;
+        let ownership = Arc::new(Ownership::open(config.path())?);
+        let options = options.create_if_missing(false);
+        let inner = Inner {
+            readers: SqlitePoolOptions::new().max_connections(READERS_MAX).connect_lazy_with(options.clone()),
+            writer: SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options.clone()),
+            ownership,
+            claiming: Mutex::default(),
+            commits: CommitWatch::new(options),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Opens the database that `sqlite://<path>` names, see [`SqliteConfig::from_url`].
+    pub async fn from_url(url: &str) -> Result<Self, StoreError> {
+        Self::open(&SqliteConfig::from_url(url)?).await
+    }
+}
+
+/// Switches the file to WAL mode, where it stays. SQLite does not wait by itself for the lock that this takes.
+async fn enter_wal_mode(options: &SqliteConnectOptions, patience: Duration) -> Result<(), sqlx::Error> {
+    const RETRY_INTERVAL: Duration = Duration::from_millis(20);
+    let deadline = Instant::now() + patience;
+    let mut connection = options.connect().await?;
+    loop {
+        match sqlx::query("PRAGMA journal_mode = WAL").execute(&mut connection).await {
+            Ok(_) => return connection.close().await,
+            Err(error) if is_busy(&error) && Instant::now() < deadline => tokio::time::sleep(RETRY_INTERVAL).await,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+impl Store for SqliteStore {
+    type Claim = SqliteClaim;
+
+    async fn claim(&self, limit: &ClaimLimit) -> Result<Option<SqliteClaim>, StoreError> {
+        claim::claim(&self.inner, limit).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        let counted = sqlx::query_as::<_, (i64, i64, i64)>(BACKLOG).fetch_one(&self.inner.readers).await;
+        let (pending, failed, age) = counted.map_err(|error| store_error("count the backlog", error))?;
+        Ok(Backlog {
+            pending: pending.unsigned_abs(),
+            failed: failed.unsigned_abs(),
+            oldest_due_age: Duration::from_millis(age.unsigned_abs()),
+        })
+    }
+
+    async fn wait_for_work(&self, at_most: Duration) {
+        // The deadline alone is a normal end.
+        let _ = tokio::time::timeout(at_most, self.inner.commits.committed()).await;
+    }
+}

@@ -1,0 +1,1 @@
+SELECT version FROM outbox_migrations WHERE success ORDER BY version
