@@ -5,5 +5,6 @@
 mod bus;
 mod postgres;
 mod relay;
+mod sqlite;
 mod stores;
 mod tracing;
