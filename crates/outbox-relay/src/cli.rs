@@ -1,0 +1,41 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::emit::EmitArgs;
+use crate::commands::migrate::MigrateCommand;
+use crate::config::{CONFIG_ENV, reference};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, or stopped cleanly by SIGTERM or SIGINT
+  1  something failed
+  2  wrong usage or settings
+  3  the database's schema cannot be used by this version
+  A second SIGTERM or SIGINT ends the program at once with 128 and the signal's number.";
+
+/// Relays committed outbox events from a database to a message bus.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Reads settings from this TOML file; the environment goes before it
+    #[arg(long, global = true, value_name = "FILE", env = CONFIG_ENV, hide_env_values = true)]
+    pub config: Option<PathBuf>,
+    /// Without a command, the relay runs
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Publishes committed events until it is stopped (the default)
+    #[command(after_help = reference::help())]
+    Run,
+    /// Brings the database's schema up to date, or shows it
+    #[command(subcommand)]
+    Migrate(MigrateCommand),
+    /// Writes events into the outbox
+    Emit(EmitArgs),
+}

@@ -1,0 +1,118 @@
+//! `outbox-relay migrate`: the schema, up, down, and as SQL to read.
+
+use clap::{Subcommand, ValueEnum};
+use comfy_table::Table;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use gamemesh_outbox::store::schema::{Migration, Schema};
+
+use super::print;
+use crate::assemble::{self, OutboxStore, WithStore};
+use crate::config::Config;
+use crate::config::types::Database;
+use crate::logging;
+use crate::report::CommandError;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MigrateCommand {
+    /// Applies what is missing; any number of processes may do so at the same time
+    Up,
+    /// Takes migrations back, newest first
+    Down {
+        /// The version to keep; 0 takes everything back
+        #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(i64).range(0..))]
+        to: i64,
+    },
+    /// Lists the migrations and whether the database has them
+    Status,
+    /// Prints the SQL; needs no database
+    Print {
+        /// One migration instead of all of them
+        version: Option<i64>,
+        /// The SQL that takes it back
+        #[arg(long)]
+        down: bool,
+        /// The database it is for; by default that of the settings, or else postgres
+        #[arg(long, value_enum)]
+        store: Option<StoreName>,
+    },
+}
+
+/// A kind of store, on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum StoreName {
+    Postgres,
+    Sqlite,
+}
+
+/// Runs `migrate`.
+pub(crate) async fn migrate(config: Config, command: MigrateCommand) -> Result<(), CommandError> {
+    if let MigrateCommand::Print { version, down, store } = command {
+        let configured = match config.database() {
+            Ok(Database::Sqlite(_)) => StoreName::Sqlite,
+            _ => StoreName::Postgres,
+        };
+        return print(&sql(assemble::migrations(store.unwrap_or(configured)), version, down)?);
+    }
+    let database = config.database()?;
+    let tracing = logging::start(&config.log, &config.otel)?;
+    let creates = matches!(command, MigrateCommand::Up);
+    let changed = assemble::with_store(&config, database, creates, Change(command)).await;
+    tracing.flush().await;
+    changed
+}
+
+/// What is to be done with the schema of the store.
+struct Change(MigrateCommand);
+
+impl WithStore for Change {
+    async fn with_store<S: OutboxStore>(self, store: S) -> Result<(), CommandError> {
+        match self.0 {
+            MigrateCommand::Up => {
+                let applied = store.migrate_up().await?;
+                print(&changes("applied", &applied, store.migrations()))
+            }
+            MigrateCommand::Down { to } => {
+                let taken_back = store.migrate_down(to).await?;
+                print(&changes("taken back", &taken_back, store.migrations()))
+            }
+            MigrateCommand::Status | MigrateCommand::Print { .. } => print(&status(&store).await?),
+        }
+    }
+}
+
+fn changes(done: &str, versions: &[i64], migrations: &[Migration]) -> String {
+    if versions.is_empty() {
+        return "nothing to do\n".to_owned();
+    }
+    let name =
+        |version| migrations.iter().find(|migration| migration.version == version).map_or("", |found| found.name);
+    versions.iter().map(|&version| format!("{done}: {version:04} {}\n", name(version))).collect()
+}
+
+async fn status(store: &impl Schema) -> Result<String, CommandError> {
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY).set_header(["Version", "Name", "State"]);
+    for state in store.migration_status().await? {
+        let applied = if state.applied { "applied" } else { "missing" };
+        table.add_row([&format!("{:04}", state.migration.version), state.migration.name, applied]);
+    }
+    Ok(format!("{table}\n"))
+}
+
+fn sql(migrations: &[Migration], version: Option<i64>, down: bool) -> Result<String, CommandError> {
+    let mut chosen: Vec<&Migration> =
+        migrations.iter().filter(|migration| version.is_none_or(|version| migration.version == version)).collect();
+    if chosen.is_empty() {
+        let known: Vec<String> = migrations.iter().map(|migration| migration.version.to_string()).collect();
+        let wanted = version.map(|version| version.to_string()).unwrap_or_default();
+        return Err(CommandError::usage(format!("no migration {wanted}: expected one of {}", known.join(", "))));
+    }
+    if down {
+        chosen.reverse();
+    }
+    let texts = chosen.into_iter().map(|migration| {
+        let (direction, text) = if down { ("down", migration.down) } else { ("up", migration.up) };
+        format!("-- {:04}_{}.{direction}.sql\n{}\n", migration.version, migration.name, text.trim_end())
+    });
+    Ok(texts.collect::<Vec<_>>().join("\n"))
+}

@@ -1,0 +1,139 @@
+//! `outbox-relay run`: the daemon. It starts in phases and stops in the reverse order.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use gamemesh_outbox::relay::{PruneConfig, Relay, prune};
+use gamemesh_outbox::store::schema::Schema;
+use gamemesh_outbox::store::{StoreError, StoreErrorKind};
+use gamemesh_outbox::telemetry::Telemetry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::assemble::{self, OutboxStore, WithStore};
+use crate::config::Config;
+use crate::http::{self, AppState, Phase};
+use crate::report::CommandError;
+use crate::{logging, signals};
+
+/// Rows removed by one statement of the pruner.
+const PRUNE_BATCH: u32 = 1000;
+/// How long the pruner rests when nothing is left to remove.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Runs the relay until a signal stops it.
+pub(crate) async fn run(config: Config) -> Result<(), CommandError> {
+    if config.enabled {
+        config.database()?;
+    }
+    let tracing = logging::start(&config.log, &config.otel)?;
+    let stop = signals::stop_on_signal()?;
+    let telemetry = Telemetry::new(&config.otel.service_name);
+    let state = AppState::new(&config.otel.service_name, telemetry.clone());
+
+    let listener = bind(config.http).await?;
+    // Endpoints answer until the very end, so that probes see a replica that is stopping, not one that is gone.
+    let finished = CancellationToken::new();
+    let server = tokio::spawn(http::serve(listener, state.clone(), finished.clone().cancelled_owned()));
+
+    let worked = work(&config, Relaying { config: &config, telemetry, state, stop }).await;
+    finished.cancel();
+    if let Err(error) = server.await {
+        warn!(error = %error, "endpoints ended badly");
+    }
+    match &worked {
+        Ok(()) => info!("stopped"),
+        Err(error) => tracing::error!(error = error.line(), "stopped by an error"),
+    }
+    tracing.flush().await;
+    worked
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, CommandError> {
+    let bound = async {
+        let listener = TcpListener::bind(address).await?;
+        Ok((listener.local_addr()?, listener))
+    };
+    let (address, listener) = bound.await.map_err(|error: std::io::Error| {
+        CommandError::failure(format!("cannot listen on {address}"), error)
+            .hint("HTTP_PORT and OUTBOX_HTTP_ADDRESS choose the address")
+    })?;
+    info!(address = %address, "endpoints served");
+    Ok(listener)
+}
+
+async fn work(config: &Config, relaying: Relaying<'_>) -> Result<(), CommandError> {
+    if config.enabled {
+        return assemble::with_store(config, config.database()?, false, relaying).await;
+    }
+    info!("relay disabled by OUTBOX_ENABLED: idle");
+    relaying.state.enter(Phase::Disabled);
+    relaying.stop.cancelled().await;
+    relaying.state.enter(Phase::Stopping);
+    Ok(())
+}
+
+/// The relay and what it needs.
+struct Relaying<'a> {
+    config: &'a Config,
+    telemetry: Telemetry,
+    state: AppState,
+    stop: CancellationToken,
+}
+
+impl WithStore for Relaying<'_> {
+    async fn with_store<S: OutboxStore>(self, store: S) -> Result<(), CommandError> {
+        let Self { config, telemetry, state, stop } = self;
+        state.watch_store(store.clone());
+        let started = async {
+            await_schema(&store, config.relay.outage.max).await?;
+            assemble::bus(config).await
+        };
+        let bus = tokio::select! {
+            started = started => started?,
+            () = stop.cancelled() => {
+                state.enter(Phase::Stopping);
+                return Ok(());
+            }
+        };
+        state.watch_bus(bus.clone());
+        state.enter(Phase::Running);
+        info!(workers = config.relay.workers, batch_size = config.relay.batch_size, "relay running");
+
+        let ended = CancellationToken::new();
+        let relay = Relay::new(store.clone(), bus, config.relay.clone(), telemetry.clone());
+        let relaying = async {
+            let stopped = async {
+                stop.cancelled().await;
+                state.enter(Phase::Stopping);
+                ended.cancel();
+            };
+            let relayed = relay.run(stopped).await;
+            ended.cancel();
+            relayed
+        };
+        let pruning = async {
+            if let Some(retention) = config.retention {
+                let config = PruneConfig { retention, batch: PRUNE_BATCH, interval: PRUNE_INTERVAL };
+                prune(&store, config, &telemetry, ended.cancelled()).await;
+            }
+        };
+        let (relayed, ()) = tokio::join!(relaying, pruning);
+        Ok(relayed?)
+    }
+}
+
+/// Waits for a database that is down; fails where the schema can never be used.
+async fn await_schema(store: &impl Schema, pause: Duration) -> Result<(), StoreError> {
+    loop {
+        match store.check_schema().await {
+            Err(error) if error.kind() == StoreErrorKind::Unavailable => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                warn!(error = %error, cause, "database not reachable yet");
+                tokio::time::sleep(pause).await;
+            }
+            checked => return checked,
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The program's settings: environment first, then an optional TOML file, then defaults.
+
+mod load;
+#[cfg(test)]
+mod page;
+pub(crate) mod reference;
+mod settings;
+pub(crate) mod types;
+mod values;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use gamemesh_outbox::relay::{Backoff, RelayConfig};
+use gamemesh_outbox::validate::Validator;
+
+pub(crate) use self::load::{CONFIG_ENV, ConfigError};
+use self::load::{Layer, Values};
+use self::types::{Database, EventBus, LogFormat, LogLevel, Sampler, Secret, StreamTopics};
+
+/// Every setting, checked. `Debug` shows no secret.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// Whether the relay works at all.
+    pub enabled: bool,
+    database: Option<Database>,
+    /// Whether the relay's own transactions are synced to disk.
+    pub synchronous_commit: bool,
+    /// How the relay works.
+    pub relay: RelayConfig,
+    /// How long PUBLISHED rows stay; `None` is for ever.
+    pub retention: Option<Duration>,
+    pub event_bus: EventBus,
+    pub nats: NatsSettings,
+    pub redis: RedisSettings,
+    /// Where endpoints are served.
+    pub http: SocketAddr,
+    pub otel: OtelSettings,
+    pub log: LogSettings,
+}
+
+/// The settings of NATS JetStream.
+#[derive(Debug)]
+pub(crate) struct NatsSettings {
+    pub url: Secret,
+    pub credentials_file: Option<PathBuf>,
+    pub streams: Vec<StreamTopics>,
+    pub stream_max_age: Duration,
+    pub stream_replicas: usize,
+    pub duplicate_window: Duration,
+}
+
+/// The settings of Redis Streams.
+#[derive(Debug)]
+pub(crate) struct RedisSettings {
+    pub url: Secret,
+    pub wait_replicas: u32,
+    pub wait_timeout: Duration,
+}
+
+/// The settings of OpenTelemetry.
+#[derive(Debug)]
+pub(crate) struct OtelSettings {
+    pub enabled: bool,
+    pub service_name: String,
+    pub endpoint: String,
+    pub sampler: Sampler,
+    pub sampler_ratio: f64,
+}
+
+/// The settings of logs.
+#[derive(Debug)]
+pub(crate) struct LogSettings {
+    pub level: LogLevel,
+    /// `None`: text on a terminal, JSON otherwise.
+    pub format: Option<LogFormat>,
+}
+
+impl Config {
+    /// Reads the settings, or says everything that is wrong with them.
+    pub(crate) fn load(
+        environment: impl IntoIterator<Item = (String, String)>,
+        file: Option<&Path>,
+    ) -> Result<Self, ConfigError> {
+        let values = Values::load(environment, file)?;
+        Ok(Self {
+            enabled: values.get(&settings::ENABLED),
+            database: database(&values),
+            synchronous_commit: values.get(&settings::SYNCHRONOUS_COMMIT),
+            relay: relay(&values),
+            retention: values.optional(&settings::RETENTION),
+            event_bus: values.get(&settings::EVENT_BUS),
+            nats: NatsSettings {
+                url: values.get(&settings::NATS_URL),
+                credentials_file: values.optional(&settings::NATS_CREDENTIALS),
+                streams: values.get(&settings::NATS_STREAMS),
+                stream_max_age: values.get(&settings::NATS_STREAM_MAX_AGE),
+                stream_replicas: values.get(&settings::NATS_STREAM_REPLICAS),
+                duplicate_window: values.get(&settings::NATS_DUPLICATE_WINDOW),
+            },
+            redis: RedisSettings {
+                url: values.get(&settings::REDIS_URL),
+                wait_replicas: values.get(&settings::REDIS_WAIT_REPLICAS),
+                wait_timeout: values.get(&settings::REDIS_WAIT_TIMEOUT),
+            },
+            http: SocketAddr::new(values.get(&settings::HTTP_ADDRESS), values.get(&settings::HTTP_PORT)),
+            otel: OtelSettings {
+                enabled: values.get(&settings::OTEL_ENABLED),
+                service_name: values.get(&settings::OTEL_SERVICE_NAME),
+                endpoint: values.get(&settings::OTEL_ENDPOINT),
+                sampler: values.get(&settings::OTEL_SAMPLER),
+                sampler_ratio: values.get(&settings::OTEL_SAMPLER_ARG),
+            },
+            log: LogSettings {
+                level: values.get(&settings::LOG_LEVEL),
+                format: values.optional(&settings::LOG_FORMAT),
+            },
+        })
+    }
+
+    /// Returns the database, which most commands cannot do without.
+    pub(crate) fn database(&self) -> Result<&Database, ConfigError> {
+        self.database.as_ref().ok_or_else(|| {
+            ConfigError::from(
+                "no database: set POSTGRES_DSN (libpq keywords) or DATABASE_URL (postgres:// or sqlite://)".to_owned(),
+            )
+        })
+    }
+}
+
+/// Chooses the database: the environment goes before the file, and in each of them `POSTGRES_DSN` before `DATABASE_URL`.
+fn database(values: &Values) -> Option<Database> {
+    let url = values.optional(&settings::DATABASE_URL);
+    let dsn = values.optional(&settings::POSTGRES_DSN).map(Database::Postgres);
+    let overridden = values.layer(&settings::POSTGRES_DSN) == Some(Layer::File)
+        && values.layer(&settings::DATABASE_URL) == Some(Layer::Environment);
+    if overridden { url } else { dsn.or(url) }
+}
+
+fn relay(values: &Values) -> RelayConfig {
+    let defaults = RelayConfig::default();
+    let outage_max = values.get(&settings::OUTAGE_BACKOFF_MAX);
+    let retry_max = values.get(&settings::RETRY_BACKOFF_MAX);
+    RelayConfig {
+        batch_size: values.get(&settings::BATCH_SIZE),
+        batch_bytes: values.get(&settings::BATCH_BYTES),
+        workers: values.get(&settings::WORKERS),
+        poll_interval: values.get(&settings::POLL_INTERVAL),
+        attempts_max: values.get(&settings::MAX_ATTEMPTS),
+        on_published: values.get(&settings::ON_PUBLISHED),
+        publish_timeout: values.get(&settings::PUBLISH_TIMEOUT),
+        retry: Backoff { initial: values.get(&settings::RETRY_BACKOFF).min(retry_max), max: retry_max },
+        outage: Backoff { initial: defaults.outage.initial.min(outage_max), max: outage_max },
+        drain_timeout: values.get(&settings::DRAIN_TIMEOUT),
+        backlog_interval: defaults.backlog_interval,
+        validator: Validator {
+            topic_prefixes: values.optional(&settings::TOPIC_PREFIXES).unwrap_or_default(),
+            payload_bytes_max: values.get(&settings::PAYLOAD_BYTES_MAX),
+        },
+    }
+}

@@ -1,0 +1,58 @@
+//! The settings as the page `docs/configuration.md`, which a test keeps current.
+
+use std::fmt::Write;
+
+use super::reference::sections;
+use super::settings::ALL;
+
+const INTRODUCTION: &str = "\
+# Configuration
+
+<!-- Written from the table in crates/outbox-relay/src/config/settings.rs; a test fails when this page is older. -->
+
+Settings come from the environment, then from a TOML file (`--config FILE` or `OUTBOX_CONFIG`), then from the defaults
+below. A variable that is set but empty counts as unset. A value that is not what a setting expects, a variable with the
+prefix `OUTBOX_` that is no setting, and an unknown key in the file stop the program with exit code 2 before it does
+anything.
+
+Durations are written as in Go (`250ms`, `1s`, `5m`, `1.5h`), sizes with a unit (`512KiB`, `4MiB`). Settings marked *secret*
+are never printed; each can be read from a file instead, whose path is in the variable of the same name with `_FILE` at
+its end (in TOML: the key with `_file` at its end).
+
+With `OTEL_ENABLED=true` the other standard `OTEL_*` variables of the exporter and the SDK (headers, certificates, limits,
+resource attributes) work as well.
+";
+
+fn page() -> String {
+    let mut page = INTRODUCTION.to_owned();
+    for (section, abouts) in sections() {
+        let _ = write!(page, "\n## `[{section}]`\n");
+        for about in abouts {
+            let key = about.key.trim_start_matches(section).trim_start_matches('.');
+            let secret = if about.secret { ", *secret*" } else { "" };
+            let default = about.default.map_or("no default".to_owned(), |default| format!("default `{default}`"));
+            let _ = write!(page, "\n### `{}`\n\n", about.env);
+            let _ = writeln!(page, "{}\n", about.help);
+            let _ = writeln!(page, "Expects {}; {default}{secret}. In TOML: `{key}`.", about.expected);
+        }
+    }
+    page
+}
+
+/// Set `UPDATE_DOCS=1` to write the page instead.
+#[test]
+fn the_configuration_page_is_current() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, page()).unwrap();
+    }
+    let written = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(written == page(), "docs/configuration.md is not current: run the tests once with UPDATE_DOCS=1");
+}
+
+#[test]
+fn every_default_is_a_value_of_its_setting() {
+    for about in ALL {
+        assert!(about.default.is_none_or(about.valid), "{}", about.env);
+    }
+}

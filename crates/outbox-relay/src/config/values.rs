@@ -1,0 +1,137 @@
+//! From text to a value; `None` where the text is not what the setting expects.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use jiff::SignedDuration;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use super::types::{Database, LogLevel, Secret, StreamTopics};
+
+pub(super) fn flag(text: &str) -> Option<bool> {
+    choice(text, &[("true", true), ("false", false), ("1", true), ("0", false)])
+}
+
+pub(super) fn choice<T: Copy>(text: &str, names: &[(&str, T)]) -> Option<T> {
+    names.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)).map(|(_, value)| *value)
+}
+
+pub(super) fn whole<T: FromStr + PartialOrd>(text: &str, range: RangeInclusive<T>) -> Option<T> {
+    text.parse().ok().filter(|value| range.contains(value))
+}
+
+pub(super) fn ratio(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|value| (0.0..=1.0).contains(value))
+}
+
+/// Reads a duration as Go writes them. A plain 0 needs no unit.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let days_or_iso = text.starts_with('P') || text.starts_with('-');
+    let parsed: SignedDuration = text.parse().ok().filter(|_| !days_or_iso)?;
+    parsed.try_into().ok()
+}
+
+pub(super) fn positive_duration(text: &str) -> Option<Duration> {
+    duration(text).filter(|value| !value.is_zero())
+}
+
+pub(super) fn size(text: &str) -> Option<u64> {
+    let size = text.parse::<ByteSize>().ok()?.as_u64();
+    (1024..=1024 * 1024 * 1024).contains(&size).then_some(size)
+}
+
+pub(super) fn present(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+pub(super) fn secret(text: &str) -> Option<Secret> {
+    present(text).map(Secret::new)
+}
+
+pub(super) fn address(text: &str) -> Option<IpAddr> {
+    text.parse().ok()
+}
+
+pub(super) fn list(text: &str) -> Option<Vec<String>> {
+    text.split(',').map(|item| present(item.trim())).collect()
+}
+
+/// Reads `PLAYER=events.player,GITHUB=events.github|events.hub`.
+pub(super) fn streams(text: &str) -> Option<Vec<StreamTopics>> {
+    let stream = |item: &str| {
+        let (name, topics) = item.trim().split_once('=')?;
+        let topics = topics.split('|').map(|topic| present(topic.trim())).collect::<Option<Vec<_>>>()?;
+        let usable = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+        usable.then(|| StreamTopics { name: name.to_owned(), topics })
+    };
+    text.split(',').map(stream).collect()
+}
+
+pub(super) fn database_url(text: &str) -> Option<Database> {
+    match text.split_once(':')?.0 {
+        "postgres" | "postgresql" => secret(text).map(Database::Postgres),
+        "sqlite" => secret(text).map(Database::Sqlite),
+        _ => None,
+    }
+}
+
+/// Reads a level or a filter. One bare word must be a level: a misspelt one would otherwise be a filter for a module of
+/// that name and silence everything else.
+pub(super) fn log_level(text: &str) -> Option<LogLevel> {
+    let filter = text.contains(['=', ',']);
+    let valid = if filter { EnvFilter::builder().parse(text).is_ok() } else { text.parse::<LevelFilter>().is_ok() };
+    valid.then(|| LogLevel(text.to_ascii_lowercase()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_as_in_go() {
+        let seconds = |text| duration(text).map(|value| value.as_secs_f64());
+        assert_eq!(seconds("250ms"), Some(0.25));
+        assert_eq!(seconds("1.5h"), Some(5400.0));
+        assert_eq!(seconds("1m30s"), Some(90.0));
+        assert_eq!(seconds("0"), Some(0.0));
+        assert_eq!(seconds("0s"), Some(0.0));
+        for wrong in ["", "5", "-1s", "PT5S", "1s ago", "1d", "soon"] {
+            assert_eq!(seconds(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_binary_and_decimal_units() {
+        assert_eq!(size("4MiB"), Some(4 * 1024 * 1024));
+        assert_eq!(size("64 kB"), Some(64_000));
+        assert_eq!(size("2048"), Some(2048));
+        for wrong in ["", "1", "-4MiB", "4 bananas", "2TiB"] {
+            assert_eq!(size(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_level_is_no_filter() {
+        assert!(log_level("WARN").is_some());
+        assert!(log_level("info,async_nats=warn").is_some());
+        assert!(log_level("inof").is_none());
+        assert!(log_level("info,a=loud").is_none());
+    }
+
+    #[test]
+    fn a_stream_takes_several_topics() {
+        let read = streams("PLAYER=events.player, GITHUB=events.github|events.hub").unwrap();
+        assert_eq!(read[1].name, "GITHUB");
+        assert_eq!(read[1].topics, ["events.github", "events.hub"]);
+        for wrong in ["PLAYER", "PLAYER=", "=events", "A.B=events", "A=x,,B=y"] {
+            assert!(streams(wrong).is_none(), "{wrong:?}");
+        }
+    }
+}

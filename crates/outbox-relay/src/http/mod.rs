@@ -1,0 +1,18 @@
+//! The endpoints on `HTTP_PORT`: health, metrics, and a page that shows what the relay does. They only read.
+
+mod page;
+mod routes;
+mod server;
+mod state;
+
+use std::future::Future;
+
+use tokio::net::TcpListener;
+
+use self::server::Limits;
+pub(crate) use self::state::{AppState, Phase};
+
+/// Serves the endpoints until `stop` completes, and then finishes the requests in progress.
+pub(crate) async fn serve(listener: TcpListener, state: AppState, stop: impl Future<Output = ()>) {
+    server::serve(listener, routes::router(state), Limits::default(), stop).await;
+}

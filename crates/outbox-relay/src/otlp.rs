@@ -1,0 +1,71 @@
+//! Spans to a collector, by OTLP over gRPC.
+
+use std::time::Duration;
+
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{Sampler as SdkSampler, SdkTracer, SdkTracerProvider};
+use tracing::warn;
+
+use crate::config::OtelSettings;
+use crate::config::types::Sampler;
+use crate::report::CommandError;
+
+/// How long the last spans may take at the end.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The export of spans, which may be off.
+pub(crate) struct Tracing {
+    provider: Option<SdkTracerProvider>,
+}
+
+/// Starts the export, if it is wanted. A collector that cannot be reached stops nothing.
+pub(crate) fn start(settings: &OtelSettings) -> Result<Tracing, CommandError> {
+    if !settings.enabled {
+        return Ok(Tracing { provider: None });
+    }
+    let exporter = SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(&settings.endpoint)
+        .build()
+        .map_err(|error| CommandError::failure("cannot export traces", error))?;
+    let provider = SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_sampler(sampler(settings))
+        .with_resource(Resource::builder().with_service_name(settings.service_name.clone()).build())
+        .build();
+    Ok(Tracing { provider: Some(provider) })
+}
+
+fn sampler(settings: &OtelSettings) -> SdkSampler {
+    let ratio = SdkSampler::TraceIdRatioBased(settings.sampler_ratio);
+    let parent_based = |root| SdkSampler::ParentBased(Box::new(root));
+    match settings.sampler {
+        Sampler::AlwaysOn => SdkSampler::AlwaysOn,
+        Sampler::AlwaysOff => SdkSampler::AlwaysOff,
+        Sampler::TraceIdRatio => ratio,
+        Sampler::ParentBasedAlwaysOn => parent_based(SdkSampler::AlwaysOn),
+        Sampler::ParentBasedAlwaysOff => parent_based(SdkSampler::AlwaysOff),
+        Sampler::ParentBasedTraceIdRatio => parent_based(ratio),
+    }
+}
+
+impl Tracing {
+    /// Returns the tracer for the logging layer.
+    pub(crate) fn tracer(&self) -> Option<SdkTracer> {
+        self.provider.as_ref().map(|provider| provider.tracer("outbox-relay"))
+    }
+
+    /// Sends what is left, for at most a second.
+    pub(crate) async fn flush(self) {
+        let Some(provider) = self.provider else { return };
+        let shutdown = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_TIMEOUT));
+        match tokio::time::timeout(FLUSH_TIMEOUT * 2, shutdown).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => warn!(error = %error, "last spans not exported"),
+            Ok(Err(error)) => warn!(error = %error, "last spans not exported"),
+            Err(_) => warn!("last spans not exported in time"),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Errors as a person sees them: kind, causes, hint, and an exit code for scripts.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use gamemesh_outbox::relay::RelayError;
+use gamemesh_outbox::store::{StoreError, StoreErrorKind};
+
+use crate::config::ConfigError;
+
+/// Who has to do something about an error.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    /// It may work another time.
+    Failure,
+    /// The command line is wrong.
+    Usage,
+    /// The settings are wrong.
+    Config,
+    /// The schema, or something else about the store that trying again cannot help.
+    Schema,
+}
+
+impl Kind {
+    fn exit_code(self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Failure => 1,
+            Self::Usage | Self::Config => 2,
+            Self::Schema => 3,
+        })
+    }
+}
+
+/// Why a command ended without doing its work.
+#[derive(Debug)]
+pub(crate) struct CommandError {
+    kind: Kind,
+    message: String,
+    source: Option<Box<dyn Error + Send + Sync>>,
+    hint: Option<String>,
+}
+
+impl CommandError {
+    /// Says what could not be done; `source` says why.
+    pub(crate) fn failure(message: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { kind: Kind::Failure, message: message.into(), source: Some(source.into()), hint: None }
+    }
+
+    /// Says which setting cannot be used; the message holds no secret.
+    pub(crate) fn config(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Config, message: message.into(), source: None, hint: None }
+    }
+
+    /// Says what is wrong with the command line.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Usage, message: message.into(), source: None, hint: None }
+    }
+
+    /// Says what would help.
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Writes the message and its causes on one line, for the log.
+    pub(crate) fn line(&self) -> String {
+        let causes = self.causes().map(|cause| format!(": {cause}"));
+        std::iter::once(self.message.clone()).chain(causes).collect()
+    }
+
+    fn causes(&self) -> impl Iterator<Item = &dyn Error> {
+        let first = self.source.as_deref().map(|source| source as &dyn Error);
+        std::iter::successors(first, |&cause| cause.source())
+    }
+
+    /// Prints the error to standard error and returns the exit code.
+    pub(crate) fn report(self) -> ExitCode {
+        let title = if self.kind == Kind::Config { "Config error" } else { "Error" };
+        for line in self.message.lines() {
+            eprintln!("{title}: {line}");
+        }
+        for cause in self.causes() {
+            eprintln!("Caused by: {cause}");
+        }
+        if let Some(hint) = self.hint {
+            eprintln!("Hint: {hint}");
+        }
+        self.kind.exit_code()
+    }
+}
+
+impl From<ConfigError> for CommandError {
+    fn from(error: ConfigError) -> Self {
+        Self::config(error.to_string())
+    }
+}
+
+impl From<StoreError> for CommandError {
+    fn from(error: StoreError) -> Self {
+        let kind = match error.kind() {
+            StoreErrorKind::Unavailable => Kind::Failure,
+            StoreErrorKind::Unusable => Kind::Schema,
+        };
+        Self { kind, message: "cannot use the database".to_owned(), source: Some(error.into()), hint: None }
+    }
+}
+
+impl From<RelayError> for CommandError {
+    fn from(error: RelayError) -> Self {
+        match error {
+            RelayError::Store(error) => error.into(),
+            RelayError::Panicked(source) => Self::failure("a worker of the relay panicked", source),
+        }
+    }
+}
