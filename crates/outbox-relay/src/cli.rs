@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::commands::demo::DemoArgs;
 use crate::commands::emit::EmitArgs;
 use crate::commands::migrate::MigrateCommand;
 use crate::config::{CONFIG_ENV, reference};
@@ -38,4 +39,6 @@ pub(crate) enum Command {
     Migrate(MigrateCommand),
     /// Writes events into the outbox
     Emit(EmitArgs),
+    /// Shows the outbox at work, with everything built in, and checks that nothing was lost
+    Demo(DemoArgs),
 }

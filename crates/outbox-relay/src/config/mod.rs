@@ -18,6 +18,7 @@ use gamemesh_outbox::validate::Validator;
 pub(crate) use self::load::{CONFIG_ENV, ConfigError};
 use self::load::{Layer, Values};
 use self::types::{Database, EventBus, LogFormat, LogLevel, Sampler, Secret, StreamTopics};
+pub(crate) use self::values::positive_duration;
 
 /// Every setting, checked. `Debug` shows no secret.
 #[derive(Debug)]

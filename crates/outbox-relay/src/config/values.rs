@@ -38,7 +38,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     parsed.try_into().ok()
 }
 
-pub(super) fn positive_duration(text: &str) -> Option<Duration> {
+pub(crate) fn positive_duration(text: &str) -> Option<Duration> {
     duration(text).filter(|value| !value.is_zero())
 }
 
