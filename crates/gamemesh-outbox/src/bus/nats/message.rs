@@ -64,7 +64,7 @@ mod tests {
         for (name, value) in [("Tenant", "a\r\nNats-Rollup: all"), ("Te:nant", "a"), ("", "a")] {
             let mut event = event();
             event.headers = [(name.to_owned(), value.to_owned())].into();
-            let error = build(&event, 1024).err().expect("it cannot be sent");
+            let error = build(&event, 1024).map(drop).expect_err("it cannot be sent");
             assert_eq!(error.kind(), BusErrorKind::Rejected, "{name:?}");
         }
     }
@@ -85,7 +85,7 @@ mod tests {
         let wire = "NATS/1.0\r\nTenant: eu-1\r\nNats-Msg-Id: 0192f0c1-2c5f-7cc3-98c4-dc0c0c07398f\r\n\r\n";
         let bytes = wire.len() + wire::envelope(&event).len();
         assert!(build(&event, bytes).is_ok());
-        let error = build(&event, bytes - 1).err().expect("one byte too many");
+        let error = build(&event, bytes - 1).map(drop).expect_err("one byte too many");
         assert_eq!(error.chain(), format!("message too large: expected at most {} bytes, got {bytes}", bytes - 1));
     }
 }
