@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_header_that_would_make_the_client_panic_is_an_error_of_its_event() {
-        for (name, value) in [("Tenant", "a\r\nNats-Rollup: all"), ("Te:nant", "a"), ("", "a")] {
+        for (name, value) in [("Tenant", "a\r\nNats-Rollup: all"), ("Te:nant", "a")] {
             let mut event = event();
             event.headers = [(name.to_owned(), value.to_owned())].into();
             let error = build(&event, 1024).map(drop).expect_err("it cannot be sent");
