@@ -103,11 +103,11 @@ async fn migrations_go_up_and_down_on_tables_with_rows() {
 #[tokio::test]
 async fn every_migration_can_be_applied_to_what_it_made() {
     let (_database, client, store) = migrated_database().await;
-    for migration in EXAMPLE_MIGRATIONS.iter().chain(store.migrations()) {
+    for migration in EXAMPLE_MIGRATIONS.iter().chain(PostgresStore::migrations()) {
         client.batch_execute(migration.up).await.unwrap();
         client.batch_execute(migration.up).await.unwrap();
     }
-    for migration in EXAMPLE_MIGRATIONS.iter().chain(store.migrations()).rev() {
+    for migration in EXAMPLE_MIGRATIONS.iter().chain(PostgresStore::migrations()).rev() {
         client.batch_execute(migration.down).await.unwrap();
     }
 }

@@ -29,7 +29,7 @@ pub struct MigrationState {
 /// Checks and changes a store's schema.
 pub trait Schema: Send + Sync + 'static {
     /// Lists the migrations that belong to the outbox, oldest first.
-    fn migrations(&self) -> &'static [Migration];
+    fn migrations() -> &'static [Migration];
 
     /// Fails, with what is missing and what to do, if this version cannot use the schema as it is. Changes nothing.
     fn check_schema(&self) -> impl Future<Output = Result<(), StoreError>> + Send;

@@ -60,6 +60,11 @@ impl PostgresStore {
         Ok(Self { pool, config })
     }
 
+    /// Takes a connection from the pool, for a producer in the same process. Dropped, it goes back.
+    pub async fn connection(&self) -> Result<deadpool_postgres::Object, StoreError> {
+        self.pool.get().await.map_err(error::no_connection)
+    }
+
     async fn session(&self) -> Result<Session, StoreError> {
         self.pool.get().await.map(Session::new).map_err(error::no_connection)
     }

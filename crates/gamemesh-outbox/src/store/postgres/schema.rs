@@ -55,7 +55,7 @@ const BREAKING: &str = "breaking_";
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 impl Schema for PostgresStore {
-    fn migrations(&self) -> &'static [Migration] {
+    fn migrations() -> &'static [Migration] {
         &MIGRATIONS
     }
 

@@ -31,7 +31,7 @@ const HAS_BOOKKEEPING: &str = include_str!("sql/has_bookkeeping.sql");
 const MISSING_COLUMNS: &str = include_str!("sql/missing_columns.sql");
 
 impl Schema for SqliteStore {
-    fn migrations(&self) -> &'static [Migration] {
+    fn migrations() -> &'static [Migration] {
         &MIGRATIONS
     }
 
