@@ -1,99 +1,176 @@
 //! Chooses the store and the bus. Nothing else in the program knows which ones there are.
 
+use std::error::Error;
 use std::future::Future;
 
-use gamemesh_outbox::bus::memory::MemoryBus;
+use gamemesh_outbox::bus::nats::{NatsBus, NatsConfig, StreamConfig};
+use gamemesh_outbox::bus::redis::{RedisBus, RedisConfig};
+use gamemesh_outbox::bus::stdout::StdoutBus;
+use gamemesh_outbox::bus::{BusPublisher, Receipt};
+use gamemesh_outbox::event::Event;
 use gamemesh_outbox::store::dead_letters::DeadLetters;
-use gamemesh_outbox::store::schema::{Migration, MigrationState, Schema};
-use gamemesh_outbox::store::{HealthCheck, Prune, Store, StoreError};
+use gamemesh_outbox::store::postgres::{PostgresConfig, PostgresStore};
+use gamemesh_outbox::store::schema::{Migration, Schema};
+use gamemesh_outbox::store::sqlite::{SqliteConfig, SqliteStore};
+use gamemesh_outbox::store::{HealthCheck, Prune, Store};
+use sqlx::{ConnectOptions, Connection};
 
 use crate::commands::emit::Events;
 use crate::commands::migrate::StoreName;
-use crate::config::Config;
-use crate::config::types::Database;
+use crate::config::types::{Database, EventBus, StreamTopics};
+use crate::config::{Config, NatsSettings};
 use crate::report::CommandError;
 
+/// Connections besides those of the workers: for gauges, probes, the pruner and the page.
+const CONNECTIONS_BESIDES_WORKERS: u32 = 2;
+
 /// Everything that the program does with a store.
-pub(crate) trait OutboxStore: Store + Schema + Prune + DeadLetters + HealthCheck + Clone {
+pub(crate) trait OutboxStore: Store + Schema + Prune + DeadLetters + HealthCheck + Clone {}
+
+impl<S: Store + Schema + Prune + DeadLetters + HealthCheck + Clone> OutboxStore for S {}
+
+/// Writes events, as an application would.
+pub(crate) trait Producer {
     /// Writes `events` in one transaction.
-    fn emit(&self, events: &mut Events) -> impl Future<Output = Result<(), CommandError>> + Send;
+    fn emit(&self, events: &mut Events) -> impl Future<Output = Result<(), CommandError>>;
 }
 
 /// What a command does with the store, whichever it is.
 pub(crate) trait WithStore {
     /// Does it.
-    fn with_store<S: OutboxStore>(self, store: S) -> impl Future<Output = Result<(), CommandError>>;
+    fn with_store(
+        self,
+        store: impl OutboxStore,
+        producer: impl Producer,
+    ) -> impl Future<Output = Result<(), CommandError>>;
 }
 
+/// Runs `command` on the store that `database` names. `create` makes a database file that is missing.
 pub(crate) async fn with_store(
-    _config: &Config,
-    _database: &Database,
-    _create: bool,
+    config: &Config,
+    database: &Database,
+    create: bool,
     command: impl WithStore,
 ) -> Result<(), CommandError> {
-    command.with_store(Tmp::default()).await
+    match database {
+        Database::Postgres(dsn) => {
+            let settings = PostgresConfig::from_dsn(dsn.expose());
+            let mut settings = settings.map_err(|error| invalid("POSTGRES_DSN or DATABASE_URL", &error))?;
+            settings.connections = config.relay.workers + CONNECTIONS_BESIDES_WORKERS;
+            settings.synchronous_commit = config.synchronous_commit;
+            let store = PostgresStore::new(settings)?;
+            command.with_store(store.clone(), store).await
+        }
+        Database::Sqlite(url) => {
+            let settings = SqliteConfig::from_url(url.expose()).map_err(|error| invalid("DATABASE_URL", &error))?;
+            let settings = if create { settings.create_if_missing(true) } else { settings };
+            let store = SqliteStore::open(&settings).await.map_err(|error| {
+                CommandError::from(error).hint("`outbox-relay migrate up` creates a database that is missing")
+            })?;
+            command.with_store(store, settings).await
+        }
+    }
 }
 
-pub(crate) fn migrations(_store: StoreName) -> &'static [Migration] {
-    &[]
+/// Lists the migrations of a store, which needs no database.
+pub(crate) fn migrations(store: StoreName) -> &'static [Migration] {
+    match store {
+        StoreName::Postgres => PostgresStore::migrations(),
+        StoreName::Sqlite => SqliteStore::migrations(),
+    }
 }
 
-pub(crate) async fn bus(_config: &Config) -> Result<MemoryBus, CommandError> {
-    Ok(MemoryBus::default())
+/// Connects to the bus. One that is down is no error: the relay waits for it.
+pub(crate) async fn bus(config: &Config) -> Result<AnyBus, CommandError> {
+    match config.event_bus {
+        EventBus::Nats => {
+            let settings = nats(&config.nats, config)?;
+            NatsBus::connect(settings).await.map(AnyBus::Nats).map_err(|error| invalid("NATS_URL", &error))
+        }
+        EventBus::Redis => {
+            let settings = RedisConfig {
+                url: config.redis.url.expose().to_owned(),
+                publish_timeout: config.relay.publish_timeout,
+                wait_replicas: config.redis.wait_replicas,
+                wait_timeout: config.redis.wait_timeout,
+                ..RedisConfig::default()
+            };
+            RedisBus::connect(settings).await.map(AnyBus::Redis).map_err(|error| invalid("REDIS_URL", &error))
+        }
+        EventBus::Stdout => Ok(AnyBus::Stdout(StdoutBus::default().publish_timeout(config.relay.publish_timeout))),
+    }
 }
 
-#[derive(Clone, Default)]
-struct Tmp(gamemesh_outbox::store::memory::MemoryStore);
+fn nats(settings: &NatsSettings, config: &Config) -> Result<NatsConfig, CommandError> {
+    let credentials = match &settings.credentials_file {
+        Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
+            CommandError::config(format!("NATS_CREDENTIALS_FILE: cannot read {}: {error}", path.display()))
+        })?),
+        None => None,
+    };
+    let stream = |stream: &StreamTopics| StreamConfig { name: stream.name.clone(), topics: stream.topics.clone() };
+    Ok(NatsConfig {
+        url: settings.url.expose().to_owned(),
+        credentials,
+        streams: settings.streams.iter().map(stream).collect(),
+        stream_max_age: settings.stream_max_age,
+        stream_replicas: settings.stream_replicas,
+        duplicate_window: settings.duplicate_window,
+        publish_timeout: config.relay.publish_timeout,
+    })
+}
 
-impl Store for Tmp {
-    type Claim = gamemesh_outbox::store::memory::MemoryClaim;
-    async fn claim(&self, l: &gamemesh_outbox::store::ClaimLimit) -> Result<Option<Self::Claim>, StoreError> {
-        self.0.claim(l).await
-    }
-    async fn backlog(&self) -> Result<gamemesh_outbox::store::Backlog, StoreError> {
-        self.0.backlog().await
-    }
-    async fn wait_for_work(&self, m: std::time::Duration) {
-        self.0.wait_for_work(m).await
-    }
+/// Says which setting an adapter could not use. Adapters keep secrets out of their errors.
+fn invalid(setting: &str, error: &dyn Error) -> CommandError {
+    let causes = std::iter::successors(Some(error), |&cause| cause.source());
+    let causes: Vec<String> = causes.map(ToString::to_string).collect();
+    CommandError::config(format!("{setting}: {}", causes.join(": ")))
 }
-impl Prune for Tmp {
-    async fn prune(&self, r: std::time::Duration, l: u32) -> Result<u64, StoreError> {
-        self.0.prune(r, l).await
-    }
-}
-impl DeadLetters for Tmp {
-    async fn list(&self, l: u32) -> Result<Vec<gamemesh_outbox::store::dead_letters::DeadLetter>, StoreError> {
-        self.0.list(l).await
-    }
-}
-impl HealthCheck for Tmp {
-    async fn check(&self) -> Result<(), String> {
-        Ok(())
-    }
-}
-impl Schema for Tmp {
-    fn migrations(&self) -> &'static [Migration] {
-        &[]
-    }
-    async fn check_schema(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
-    async fn migration_status(&self) -> Result<Vec<MigrationState>, StoreError> {
-        Ok(vec![])
-    }
-    async fn migrate_up(&self) -> Result<Vec<i64>, StoreError> {
-        Ok(vec![])
-    }
-    async fn migrate_down(&self, _: i64) -> Result<Vec<i64>, StoreError> {
-        Ok(vec![])
-    }
-}
-impl OutboxStore for Tmp {
+
+impl Producer for PostgresStore {
     async fn emit(&self, events: &mut Events) -> Result<(), CommandError> {
-        let mut tx = self.0.begin();
+        let cannot = |error| CommandError::failure("nothing was written", error);
+        let mut connection = self.connection().await?;
+        let mut tx = connection.transaction().await.map_err(cannot)?;
+        events.write(&mut *tx).await?;
+        tx.commit().await.map_err(cannot)
+    }
+}
+
+impl Producer for SqliteConfig {
+    async fn emit(&self, events: &mut Events) -> Result<(), CommandError> {
+        let cannot = |error| CommandError::failure("nothing was written", error);
+        let mut connection = self.connect_options().connect().await.map_err(cannot)?;
+        let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(cannot)?;
         events.write(&mut tx).await?;
-        tx.commit();
-        Ok(())
+        tx.commit().await.map_err(cannot)
+    }
+}
+
+/// The bus that the settings choose.
+#[derive(Clone, Debug)]
+pub(crate) enum AnyBus {
+    Nats(NatsBus),
+    Redis(RedisBus),
+    Stdout(StdoutBus),
+}
+
+impl BusPublisher for AnyBus {
+    async fn publish(&self, events: &[Event]) -> Vec<Receipt> {
+        match self {
+            Self::Nats(bus) => bus.publish(events).await,
+            Self::Redis(bus) => bus.publish(events).await,
+            Self::Stdout(bus) => bus.publish(events).await,
+        }
+    }
+}
+
+impl HealthCheck for AnyBus {
+    async fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Nats(bus) => bus.check().await,
+            Self::Redis(bus) => bus.check().await,
+            Self::Stdout(bus) => bus.check().await,
+        }
     }
 }

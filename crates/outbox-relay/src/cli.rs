@@ -37,7 +37,10 @@ pub(crate) enum Command {
     /// Brings the database's schema up to date, or shows it
     #[command(subcommand)]
     Migrate(MigrateCommand),
-    /// Writes events into the outbox
+    /// Writes events into the outbox: one, or a file of JSON lines
+    ///
+    /// The whole input is one transaction: after an error, which names the line, nothing was written, and the corrected
+    /// input can be sent again. So input that never ends is never committed.
     Emit(EmitArgs),
     /// Shows the outbox at work, with everything built in, and checks that nothing was lost
     Demo(DemoArgs),

@@ -80,10 +80,14 @@ impl CommandError {
         for line in self.message.lines() {
             eprintln!("{title}: {line}");
         }
-        for cause in self.causes() {
+        let mut hints: Vec<String> = self.hint.iter().cloned().collect();
+        for cause in self.causes().map(ToString::to_string) {
+            // A store's error may say what would help.
+            let (cause, hint) = cause.split_once("; hint: ").unwrap_or((&cause, ""));
             eprintln!("Caused by: {cause}");
+            hints.extend((!hint.is_empty()).then(|| hint.to_owned()));
         }
-        if let Some(hint) = self.hint {
+        for hint in hints {
             eprintln!("Hint: {hint}");
         }
         self.kind.exit_code()

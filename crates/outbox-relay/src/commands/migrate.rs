@@ -6,7 +6,7 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use gamemesh_outbox::store::schema::{Migration, Schema};
 
 use super::print;
-use crate::assemble::{self, OutboxStore, WithStore};
+use crate::assemble::{self, OutboxStore, Producer, WithStore};
 use crate::config::Config;
 use crate::config::types::Database;
 use crate::logging;
@@ -65,19 +65,23 @@ pub(crate) async fn migrate(config: Config, command: MigrateCommand) -> Result<(
 struct Change(MigrateCommand);
 
 impl WithStore for Change {
-    async fn with_store<S: OutboxStore>(self, store: S) -> Result<(), CommandError> {
+    async fn with_store(self, store: impl OutboxStore, _: impl Producer) -> Result<(), CommandError> {
         match self.0 {
             MigrateCommand::Up => {
                 let applied = store.migrate_up().await?;
-                print(&changes("applied", &applied, store.migrations()))
+                print(&changes("applied", &applied, migrations_of(&store)))
             }
             MigrateCommand::Down { to } => {
                 let taken_back = store.migrate_down(to).await?;
-                print(&changes("taken back", &taken_back, store.migrations()))
+                print(&changes("taken back", &taken_back, migrations_of(&store)))
             }
             MigrateCommand::Status | MigrateCommand::Print { .. } => print(&status(&store).await?),
         }
     }
+}
+
+fn migrations_of<S: Schema>(_: &S) -> &'static [Migration] {
+    S::migrations()
 }
 
 fn changes(done: &str, versions: &[i64], migrations: &[Migration]) -> String {

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::assemble::{self, OutboxStore, WithStore};
+use crate::assemble::{self, AnyBus, OutboxStore, Producer, WithStore};
 use crate::config::Config;
 use crate::http::{self, AppState, Phase};
 use crate::report::CommandError;
@@ -37,7 +37,12 @@ pub(crate) async fn run(config: Config) -> Result<(), CommandError> {
     let finished = CancellationToken::new();
     let server = tokio::spawn(http::serve(listener, state.clone(), finished.clone().cancelled_owned()));
 
-    let worked = work(&config, Relaying { config: &config, telemetry, state, stop }).await;
+    let worked = if config.enabled {
+        relay(&config, telemetry, state, stop).await
+    } else {
+        idle(state, stop).await;
+        Ok(())
+    };
     finished.cancel();
     if let Err(error) = server.await {
         warn!(error = %error, "endpoints ended badly");
@@ -63,41 +68,45 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, CommandError> {
     Ok(listener)
 }
 
-async fn work(config: &Config, relaying: Relaying<'_>) -> Result<(), CommandError> {
-    if config.enabled {
-        return assemble::with_store(config, config.database()?, false, relaying).await;
-    }
+async fn idle(state: AppState, stop: CancellationToken) {
     info!("relay disabled by OUTBOX_ENABLED: idle");
-    relaying.state.enter(Phase::Disabled);
-    relaying.stop.cancelled().await;
-    relaying.state.enter(Phase::Stopping);
-    Ok(())
+    state.enter(Phase::Disabled);
+    stop.cancelled().await;
+    state.enter(Phase::Stopping);
+}
+
+async fn relay(
+    config: &Config,
+    telemetry: Telemetry,
+    state: AppState,
+    stop: CancellationToken,
+) -> Result<(), CommandError> {
+    let bus = assemble::bus(config).await?;
+    let relaying = Relaying { config, bus, telemetry, state, stop };
+    assemble::with_store(config, config.database()?, false, relaying).await
 }
 
 /// The relay and what it needs.
 struct Relaying<'a> {
     config: &'a Config,
+    bus: AnyBus,
     telemetry: Telemetry,
     state: AppState,
     stop: CancellationToken,
 }
 
 impl WithStore for Relaying<'_> {
-    async fn with_store<S: OutboxStore>(self, store: S) -> Result<(), CommandError> {
-        let Self { config, telemetry, state, stop } = self;
+    async fn with_store(self, store: impl OutboxStore, _: impl Producer) -> Result<(), CommandError> {
+        let Self { config, bus, telemetry, state, stop } = self;
         state.watch_store(store.clone());
-        let started = async {
-            await_schema(&store, config.relay.outage.max).await?;
-            assemble::bus(config).await
-        };
-        let bus = tokio::select! {
-            started = started => started?,
+        state.watch_bus(bus.clone());
+        tokio::select! {
+            usable = await_schema(&store, config.relay.outage.max) => usable?,
             () = stop.cancelled() => {
                 state.enter(Phase::Stopping);
                 return Ok(());
             }
-        };
-        state.watch_bus(bus.clone());
+        }
         state.enter(Phase::Running);
         info!(workers = config.relay.workers, batch_size = config.relay.batch_size, "relay running");
 

@@ -147,7 +147,14 @@ fn is_service_link(name: &str, environment: &BTreeMap<String, String>) -> bool {
 }
 
 fn unknown(name: &str, known: &[String]) -> String {
-    let alike = |candidate: &String| strsim::normalized_damerau_levenshtein(name, candidate);
+    let alike = |candidate: &str| {
+        let candidate = match candidate.split_once('.') {
+            // A key that stands before the first section is one whose section was forgotten.
+            Some((_, key)) if !name.contains('.') => key,
+            _ => candidate.trim_start_matches(PREFIX),
+        };
+        strsim::normalized_damerau_levenshtein(name.trim_start_matches(PREFIX), candidate)
+    };
     let nearest = known.iter().max_by(|a, b| alike(a).total_cmp(&alike(b)));
     match nearest.filter(|nearest| alike(nearest) >= ALIKE_MIN) {
         Some(nearest) => format!("unknown setting {name}, did you mean {nearest}?"),

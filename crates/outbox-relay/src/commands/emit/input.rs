@@ -115,7 +115,9 @@ impl Lines {
 }
 
 fn event(line: &[u8]) -> Result<NewEvent, Box<dyn std::error::Error + Send + Sync>> {
-    let line: Line = serde_json::from_slice(line)?;
+    // Each line is a document of its own: the line that the error counts says nothing.
+    let line: Line =
+        serde_json::from_slice(line).map_err(|error| error.to_string().replace(" at line 1 column ", " at column "))?;
     let mut event = NewEvent::from_json(line.topic, line.event_type, line.payload.get())?.carrier(line.carrier);
     for (name, value) in line.headers {
         event = event.header(name, value);

@@ -11,15 +11,12 @@ use uuid::Uuid;
 
 use self::input::Input;
 use super::print;
-use crate::assemble::{self, OutboxStore, WithStore};
+use crate::assemble::{self, OutboxStore, Producer, WithStore};
 use crate::config::Config;
 use crate::logging;
 use crate::report::CommandError;
 
-/// Writes events into the outbox
-///
-/// The whole input is one transaction: after an error, which names the line, nothing was written, and the corrected
-/// input can be sent again. So input that never ends is never committed.
+/// The arguments of `emit`.
 #[derive(Args, Debug)]
 pub(crate) struct EmitArgs {
     /// The topic of one event
@@ -111,9 +108,9 @@ impl Events {
 }
 
 impl WithStore for Events {
-    async fn with_store<S: OutboxStore>(mut self, store: S) -> Result<(), CommandError> {
+    async fn with_store(mut self, store: impl OutboxStore, producer: impl Producer) -> Result<(), CommandError> {
         store.check_schema().await?;
-        store.emit(&mut self).await?;
+        producer.emit(&mut self).await?;
         // Only what is committed is told.
         if self.print_ids {
             print(&self.ids.iter().map(|id| format!("{id}\n")).collect::<String>())?;
