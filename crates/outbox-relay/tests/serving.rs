@@ -1,0 +1,90 @@
+use std::net::TcpListener;
+
+use nix::sys::signal::Signal;
+use outbox_testkit::servers::free_port;
+
+use crate::program::{Relay, run, sqlite, transcript};
+
+#[test]
+fn a_disabled_relay_serves_its_endpoints_and_stops_cleanly() {
+    let mut relay = Relay::start(&[("OUTBOX_ENABLED", "false"), ("OTEL_SERVICE_NAME", "shop")]);
+    relay.wait_for_log("idle");
+    assert!(relay.get("/healthz").0.starts_with("HTTP/1.1 200"));
+    let (head, body) = relay.get("/readyz");
+    assert!(head.starts_with("HTTP/1.1 200") && body.contains("disabled"), "{head}\n{body}");
+    let (head, metrics) = relay.get("/metrics");
+    assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
+    for name in ["events_published", "events_dead_lettered", "publish_failures"] {
+        let line = format!("gamemesh_outbox_{name}_total{{service=\"shop\"}} 0\n");
+        assert!(metrics.contains(&line), "expected {line} in\n{metrics}");
+    }
+    assert!(metrics.ends_with("# EOF\n"));
+    assert!(relay.get("/nowhere").0.starts_with("HTTP/1.1 404"));
+    relay.signal(Signal::SIGTERM);
+    assert_eq!(relay.exit_code(), Some(0));
+}
+
+#[test]
+fn the_page_loads_nothing_from_elsewhere() {
+    let relay = Relay::start(&[("OUTBOX_ENABLED", "false")]);
+    for path in ["/", "/page.css", "/page.js", "/api/v1/state"] {
+        let (head, body) = relay.get(path);
+        assert!(head.starts_with("HTTP/1.1 200"), "{path}: {head}");
+        for header in [
+            "content-security-policy: default-src 'none'",
+            "x-content-type-options: nosniff",
+            "cache-control: no-store",
+        ] {
+            assert!(head.contains(header), "{path}: expected {header} in {head}");
+        }
+        assert!(!body.contains("innerHTML") && !body.contains("http://") && !body.contains("https://"), "{path}");
+    }
+    let state: serde_json::Value = serde_json::from_str(&relay.get("/api/v1/state").1).unwrap();
+    assert_eq!(state["phase"], "disabled");
+    assert_eq!(state["published"], 0);
+}
+
+#[test]
+fn an_unreachable_database_is_waited_for() {
+    let dsn = format!("host=127.0.0.1 port={} user=relay connect_timeout=1", free_port());
+    let mut relay = Relay::start(&[("POSTGRES_DSN", &dsn), ("EVENT_BUS", "stdout")]);
+    relay.wait_for_log("database not reachable yet");
+    assert!(relay.get("/healthz").0.starts_with("HTTP/1.1 200"));
+    let (head, body) = relay.get("/readyz");
+    assert!(head.starts_with("HTTP/1.1 503"), "{head}");
+    let readiness: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(readiness["store"]["ok"], false, "{body}");
+    assert_eq!(readiness["bus"]["ok"], true, "{body}");
+    assert!(readiness["store"]["error"].is_string(), "{body}");
+    relay.signal(Signal::SIGTERM);
+    assert_eq!(relay.exit_code(), Some(0));
+}
+
+#[test]
+fn a_relay_is_ready_until_it_is_told_to_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = sqlite(folder.path());
+    let environment = [("DATABASE_URL", url.as_str()), ("EVENT_BUS", "stdout")];
+    assert!(run(&["migrate", "up"], &environment).status.success());
+    let mut relay = Relay::start(&environment);
+    relay.wait_for_log("relay running");
+    let (head, body) = relay.get("/readyz");
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}\n{body}");
+    relay.signal(Signal::SIGINT);
+    relay.wait_for_log("stopped");
+    assert_eq!(relay.exit_code(), Some(0));
+}
+
+#[test]
+fn a_port_in_use_is_an_error_that_names_it() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let environment = [("OUTBOX_ENABLED", "false"), ("OUTBOX_HTTP_ADDRESS", "127.0.0.1"), ("HTTP_PORT", port.as_str())];
+    let output = run(&["run"], &environment);
+    assert_eq!(output.status.code(), Some(1));
+    let text = transcript(&output);
+    assert!(
+        text.contains(&format!("Error: cannot listen on 127.0.0.1:{port}")) && text.contains("Hint: HTTP_PORT"),
+        "{text}"
+    );
+}
