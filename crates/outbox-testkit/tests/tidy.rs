@@ -1,0 +1,300 @@
+//! The house rules that a machine can check. Each rule is a function from one file's text to its problems, so that each
+//! can be seen to find what it is there for.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+const LINES_MAX: usize = 600;
+
+#[test]
+fn files_are_short_enough_to_read() {
+    check(rust_files(), |_, text| {
+        let lines = without_tests(text).lines().count();
+        (lines > LINES_MAX).then(|| format!("{lines} lines without tests, expected at most {LINES_MAX}")).into_iter()
+    });
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    check(files(&["md", "rs", "sh", "sql", "toml", "yaml", "yml"]), |_, text| left_over_markers(text).into_iter());
+    assert_eq!(left_over_markers(&format!("fn main() {{}}\n// {}: later", MARKERS[0])).len(), 1);
+}
+
+#[test]
+fn tests_wait_for_signals_and_not_for_time() {
+    check(rust_files(), |path, text| {
+        let text = if is_test_code(path) { text } else { tests_only(text) };
+        let lines = text.lines().filter(|line| line.contains(SLEEP));
+        lines.map(|line| format!("a test that sleeps: `{}`", line.trim())).collect::<Vec<_>>().into_iter()
+    });
+    assert!(tests_only(&format!("fn a() {{}}\n#[cfg(test)]\nmod tests {{ {SLEEP}1) }}")).contains(SLEEP));
+}
+
+#[test]
+fn imports_point_one_way() {
+    check(rust_files(), |path, text| forbidden_imports(path, text).into_iter());
+
+    let sees_bus = forbidden_imports(Path::new("crates/gamemesh-outbox/src/producer.rs"), "use crate::bus::Ack;");
+    assert_eq!(sees_bus.len(), 1, "{sees_bus:?}");
+    let chooses = forbidden_imports(Path::new("crates/outbox-relay/src/main.rs"), "let bus = NatsBus::connect();");
+    assert_eq!(chooses.len(), 1, "{chooses:?}");
+}
+
+#[test]
+fn the_library_depends_on_no_terminal_and_no_http() {
+    let manifest = read(&root().join("crates/gamemesh-outbox/Cargo.toml"));
+    for unwanted in ["anyhow", "axum", "clap", "comfy-table", "hyper", "indicatif", "toml"] {
+        let named = |line: &str| line.split(['.', ' ', '=']).next() == Some(unwanted);
+        assert!(!manifest.lines().any(named), "gamemesh-outbox depends on {unwanted}");
+    }
+}
+
+#[test]
+fn every_migration_goes_up_and_down() {
+    let mut steps: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
+    for path in files(&["sql"]).into_iter().filter(|path| path.components().any(|part| is(part, "migrations"))) {
+        let name = path.file_name().expect("a file has a name").to_string_lossy().into_owned();
+        let (step, direction) = name.trim_end_matches(".sql").rsplit_once('.').unwrap_or((name.as_str(), "none"));
+        let number = step.split('_').next().unwrap_or_default();
+        assert!(number.len() == 4 && number.parse::<u16>().is_ok(), "{name}: expected NNNN_name.{{up,down}}.sql");
+        steps.entry(path.with_file_name(step)).or_default().push(direction.to_owned());
+    }
+    for (step, mut directions) in steps {
+        directions.sort();
+        assert_eq!(directions, ["down", "up"], "{}", step.display());
+    }
+}
+
+#[test]
+fn links_between_documents_resolve() {
+    check(files(&["md"]), |path, text| broken_links(path, text).into_iter());
+    let broken = broken_links(&root().join("README.md"), "[a](no/such/file.md) [b](#no-such-heading) [c](https://d.e)");
+    assert_eq!(broken.len(), 2, "{broken:?}");
+}
+
+#[test]
+fn paths_named_in_documents_exist() {
+    check(files(&["md"]), |_, text| missing_paths(text).into_iter());
+    assert_eq!(missing_paths("run `scripts/no-such-script`, then `cargo test`").len(), 1);
+}
+
+// --- Rules -----------------------------------------------------------------------------------------------------------
+
+const SLEEP: &str = concat!("sle", "ep(");
+
+/// Written in two parts, as above, so that this file does not find itself.
+const MARKERS: [&str; 5] = [
+    concat!("TO", "DO"),
+    concat!("FIX", "ME"),
+    concat!("XX", "X"),
+    concat!("to", "do!("),
+    concat!("unimple", "mented!("),
+];
+
+fn left_over_markers(text: &str) -> Vec<String> {
+    let marked = |line: &&str| MARKERS.iter().any(|marker| line.contains(marker));
+    text.lines().filter(marked).map(|line| format!("left for later: `{}`", line.trim())).collect()
+}
+
+/// Which files must not name what, and why.
+struct Boundary {
+    /// Path prefixes, from the root of the repository.
+    inside: &'static [&'static str],
+    /// Files below `inside` for which the rule does not hold.
+    except: &'static [&'static str],
+    must_not_name: &'static [&'static str],
+    because: &'static str,
+}
+
+const LIBRARY: &str = "crates/gamemesh-outbox/src/";
+
+const BOUNDARIES: [Boundary; 5] = [
+    Boundary {
+        inside: &[
+            "crates/gamemesh-outbox/src/carrier.rs",
+            "crates/gamemesh-outbox/src/event.rs",
+            "crates/gamemesh-outbox/src/producer.rs",
+            "crates/gamemesh-outbox/src/validate.rs",
+        ],
+        except: &[],
+        must_not_name: &["crate::bus", "crate::relay", "crate::telemetry"],
+        because: "the producer side knows no relay and no bus",
+    },
+    Boundary {
+        inside: &["crates/gamemesh-outbox/src/relay/"],
+        except: &[],
+        must_not_name: &[
+            "bus::memory",
+            "bus::nats",
+            "bus::redis",
+            "bus::stdout",
+            "store::memory",
+            "store::postgres",
+            "store::sqlite",
+        ],
+        because: "the relay sees `Store` and `BusPublisher`, never an adapter",
+    },
+    Boundary {
+        inside: &["crates/gamemesh-outbox/src/bus/"],
+        except: &[],
+        must_not_name: &["crate::relay", "crate::telemetry", "crate::producer"],
+        because: "a bus adapter classifies and decides nothing",
+    },
+    Boundary {
+        inside: &["crates/gamemesh-outbox/src/store/"],
+        except: &[],
+        must_not_name: &["crate::relay", "crate::telemetry", "crate::bus"],
+        because: "a store knows no relay and no bus",
+    },
+    Boundary {
+        inside: &["crates/outbox-relay/src/"],
+        except: &["crates/outbox-relay/src/assemble.rs"],
+        must_not_name: &["MemoryBus", "NatsBus", "PostgresStore", "RedisBus", "SqliteStore", "StdoutBus"],
+        because: "only assemble.rs chooses adapters",
+    },
+];
+
+fn forbidden_imports(path: &Path, text: &str) -> Vec<String> {
+    let path = path.strip_prefix(root()).unwrap_or(path).to_string_lossy().into_owned();
+    let mut problems = Vec::new();
+    for rule in &BOUNDARIES {
+        let applies =
+            rule.inside.iter().any(|prefix| path.starts_with(prefix)) && !rule.except.contains(&path.as_str());
+        let named = code_lines(text).filter(|line| rule.must_not_name.iter().any(|name| line.contains(name)));
+        problems.extend(named.filter(|_| applies).map(|line| format!("{}: `{}`", rule.because, line.trim())));
+    }
+    if path.starts_with(LIBRARY) {
+        let outside = ["std::env::", "std::process::", "tokio::signal"];
+        let named = code_lines(text).filter(|line| outside.iter().any(|name| line.contains(name)));
+        let because = "the library reads no environment and knows no process";
+        problems.extend(named.map(|line| format!("{because}: `{}`", line.trim())));
+    }
+    problems
+}
+
+fn broken_links(path: &Path, text: &str) -> Vec<String> {
+    let mut problems = Vec::new();
+    for target in outside_code_blocks(text).flat_map(link_targets) {
+        if target.contains("://") || target.starts_with("mailto:") {
+            continue;
+        }
+        let (file, anchor) = target.split_once('#').map_or((target, None), |(file, anchor)| (file, Some(anchor)));
+        let folder = path.parent().expect("a document lies in a folder");
+        let document = if file.is_empty() { path.to_path_buf() } else { folder.join(file) };
+        if !document.exists() {
+            problems.push(format!("link to {target}: no such file"));
+        } else if let Some(anchor) = anchor
+            && !headings(&read(&document)).iter().any(|heading| heading == anchor)
+        {
+            problems.push(format!("link to {target}: no such heading"));
+        }
+    }
+    problems
+}
+
+fn link_targets(line: &str) -> impl Iterator<Item = &str> {
+    line.split("](").skip(1).filter_map(|rest| rest.split([')', ' ']).next())
+}
+
+/// Lists the anchors of a document's headings, as code hosts make them.
+fn headings(text: &str) -> Vec<String> {
+    let titles = outside_code_blocks(text).filter(|line| line.starts_with('#'));
+    let anchor = |line: &str| {
+        let kept = line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+        kept.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect()
+    };
+    titles.map(anchor).collect()
+}
+
+/// Finds what stands in backquotes, begins with a folder of the repository, and does not exist.
+fn missing_paths(text: &str) -> Vec<String> {
+    let quoted = outside_code_blocks(text).flat_map(|line| line.split('`').skip(1).step_by(2));
+    let words = quoted.filter_map(|code| code.split_whitespace().next());
+    let paths = words.filter(|word| {
+        let first = word.split('/').next().unwrap_or_default();
+        word.contains('/') && !first.is_empty() && !word.contains(['*', '<', '{']) && root().join(first).is_dir()
+    });
+    paths.filter(|path| !root().join(path).exists()).map(|path| format!("`{path}` does not exist")).collect()
+}
+
+// --- Text ------------------------------------------------------------------------------------------------------------
+
+/// Says where a file's tests begin: the library keeps them at its end.
+fn tests_begin(text: &str) -> usize {
+    text.find("\n#[cfg(test)]\nmod tests").unwrap_or(text.len())
+}
+
+fn without_tests(text: &str) -> &str {
+    &text[..tests_begin(text)]
+}
+
+fn tests_only(text: &str) -> &str {
+    &text[tests_begin(text)..]
+}
+
+/// Lists the lines that are neither tests nor comments.
+fn code_lines(text: &str) -> impl Iterator<Item = &str> {
+    without_tests(text).lines().filter(|line| !line.trim_start().starts_with("//"))
+}
+
+fn outside_code_blocks(text: &str) -> impl Iterator<Item = &str> {
+    text.lines()
+        .scan(false, |inside, line| {
+            let fence = line.trim_start().starts_with("```");
+            *inside ^= fence;
+            Some((*inside || fence, line))
+        })
+        .filter_map(|(hidden, line)| (!hidden).then_some(line))
+}
+
+fn is_test_code(path: &Path) -> bool {
+    path.components().any(|part| is(part, "tests"))
+}
+
+// --- Files -----------------------------------------------------------------------------------------------------------
+
+fn check<P: Iterator<Item = String>>(paths: Vec<PathBuf>, rule: impl Fn(&Path, &str) -> P) {
+    assert!(!paths.is_empty(), "nothing to check");
+    let mut problems = Vec::new();
+    for path in paths {
+        let text = read(&path);
+        let shown = path.strip_prefix(root()).unwrap_or(&path).display().to_string();
+        problems.extend(rule(&path, &text).map(|problem| format!("{shown}: {problem}")));
+    }
+    assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
+}
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+fn rust_files() -> Vec<PathBuf> {
+    files(&["rs"])
+}
+
+/// Lists the repository's own files with one of these extensions, in one fixed order.
+fn files(extensions: &[&str]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a readable folder") {
+            let path = entry.expect("a readable entry").path();
+            let hidden_or_built = path.file_name().is_some_and(|name| name == "target" || name == ".git");
+            if path.is_dir() && !hidden_or_built {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extensions.iter().any(|wanted| extension == *wanted)) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn is(part: Component<'_>, name: &str) -> bool {
+    part.as_os_str() == name
+}
