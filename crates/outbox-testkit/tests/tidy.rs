@@ -141,7 +141,7 @@ const BOUNDARIES: [Boundary; 5] = [
         inside: &[
             "crates/gamemesh-outbox/src/carrier.rs",
             "crates/gamemesh-outbox/src/event.rs",
-            "crates/gamemesh-outbox/src/producer.rs",
+            "crates/gamemesh-outbox/src/producer",
             "crates/gamemesh-outbox/src/validate.rs",
         ],
         except: &[],
