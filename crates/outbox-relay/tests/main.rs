@@ -1,6 +1,9 @@
 //! The program as a process: what it prints, serves and returns.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, and its helpers as well")]
+
 mod configuration;
+mod delivery;
 mod emit;
 mod help;
 mod migrate;
