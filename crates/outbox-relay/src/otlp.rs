@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider;
-use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{Sampler as SdkSampler, SdkTracer, SdkTracerProvider};
 use tracing::warn;
@@ -25,11 +26,11 @@ pub(crate) fn start(settings: &OtelSettings) -> Result<Tracing, CommandError> {
     if !settings.enabled {
         return Ok(Tracing { provider: None });
     }
-    let exporter = SpanExporter::builder()
-        .with_tonic()
-        .with_endpoint(&settings.endpoint)
-        .build()
-        .map_err(|error| CommandError::failure("cannot export traces", error))?;
+    let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(&settings.endpoint);
+    if settings.endpoint.starts_with("https://") {
+        exporter = exporter.with_tls_config(ClientTlsConfig::new().with_enabled_roots());
+    }
+    let exporter = exporter.build().map_err(|error| CommandError::failure("cannot export traces", error))?;
     let provider = SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
         .with_sampler(sampler(settings))

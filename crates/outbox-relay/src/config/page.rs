@@ -19,8 +19,8 @@ Durations are written as in Go (`250ms`, `1s`, `5m`, `1.5h`), sizes with a unit 
 are never printed; each can be read from a file instead, whose path is in the variable of the same name with `_FILE` at
 its end (in TOML: the key with `_file` at its end).
 
-With `OTEL_ENABLED=true` the other standard `OTEL_*` variables of the exporter and the SDK (headers, certificates, limits,
-resource attributes) work as well.
+With `OTEL_ENABLED=true` the other standard `OTEL_*` variables of the exporter and the SDK (headers, limits, resource
+attributes) work as well.
 ";
 
 fn page() -> String {
