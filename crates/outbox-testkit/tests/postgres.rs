@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
+use gamemesh_outbox::store::dead_letters::DeadLetters;
 use gamemesh_outbox::store::postgres::{EXAMPLE_MIGRATIONS, PostgresClaim, PostgresConfig, PostgresStore};
 use gamemesh_outbox::store::schema::Schema;
 use gamemesh_outbox::store::{
@@ -429,7 +430,6 @@ async fn columns_that_hold_what_they_should_not_become_defects() {
     let outcomes = vec![Outcome::Charged { error: "refused".into(), retry_in: Duration::MAX }; events.len()];
     let settled = held.settle(outcomes, &SettlePolicy { attempts_max: 1, ..POLICY }).await.unwrap();
     assert_eq!(settled.dead_lettered.len(), events.len());
-    use gamemesh_outbox::store::dead_letters::DeadLetters;
     assert_eq!(store.list(100).await.unwrap().len(), events.len());
 }
 
