@@ -103,7 +103,7 @@ async fn migrations_go_up_and_down_on_tables_with_rows() {
 
 #[tokio::test]
 async fn every_migration_can_be_applied_to_what_it_made() {
-    let (_database, client, store) = migrated_database().await;
+    let (_database, client, _store) = migrated_database().await;
     for migration in EXAMPLE_MIGRATIONS.iter().chain(PostgresStore::migrations()) {
         client.batch_execute(migration.up).await.unwrap();
         client.batch_execute(migration.up).await.unwrap();
