@@ -187,8 +187,8 @@ fn forbidden_imports(path: &Path, text: &str) -> Vec<String> {
     let path = path.strip_prefix(root()).unwrap_or(path).to_string_lossy().into_owned();
     let mut problems = Vec::new();
     for rule in &BOUNDARIES {
-        let applies =
-            rule.inside.iter().any(|prefix| path.starts_with(prefix)) && !rule.except.contains(&path.as_str());
+        let below = |prefixes: &[&str]| prefixes.iter().any(|prefix| path.starts_with(prefix));
+        let applies = below(rule.inside) && !below(rule.except);
         let named = code_lines(text).filter(|line| rule.must_not_name.iter().any(|name| line.contains(name)));
         problems.extend(named.filter(|_| applies).map(|line| format!("{}: `{}`", rule.because, line.trim())));
     }
