@@ -7,9 +7,12 @@ use std::time::Duration;
 use gamemesh_outbox::store::memory::{MemoryStore, Status};
 use gamemesh_outbox::store::postgres::{EXAMPLE_MIGRATIONS, PostgresConfig, PostgresStore};
 use gamemesh_outbox::store::schema::Schema;
+use gamemesh_outbox::store::sqlite::{SqliteConfig, SqliteStore};
 use gamemesh_outbox::{NewEvent, OutboxPublisher};
 use outbox_testkit::servers::{PgBouncer, PostgresServer, TestDatabase};
 use outbox_testkit::store_suite::{self, End, HostileRow, StoreHarness, StoredRow};
+use sqlx::SqlitePool;
+use tempfile::TempDir;
 use uuid::Uuid;
 
 #[tokio::test(start_paused = true)]
@@ -36,6 +39,11 @@ async fn the_postgres_store_passes_the_suite_behind_a_pooler_in_transaction_mode
     store.apply_migrations("example_migrations", &EXAMPLE_MIGRATIONS).await.unwrap();
     store.migrate_up().await.unwrap();
     store_suite::run(async || PostgresHarness { dsn: dsn.clone(), ..PostgresHarness::empty(&database).await }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sqlite_store_passes_the_suite() {
+    store_suite::run(SqliteHarness::empty).await;
 }
 
 #[derive(Default)]
@@ -148,5 +156,78 @@ impl StoreHarness for PostgresHarness {
             available_at = available_at - $1 * interval '1 second',
             published_at = published_at - $1 * interval '1 second'";
         self.client.execute(pass, &[&time.as_secs_f64()]).await.unwrap();
+    }
+}
+
+struct SqliteHarness {
+    store: SqliteStore,
+    pool: SqlitePool,
+    _folder: TempDir,
+}
+
+impl SqliteHarness {
+    async fn empty() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = SqliteConfig::new(folder.path().join("outbox.db")).create_if_missing(true);
+        let store = SqliteStore::open(&config).await.unwrap();
+        store.migrate_up().await.unwrap();
+        let pool = SqlitePool::connect_with(config.connect_options()).await.unwrap();
+        sqlx::raw_sql("CREATE TABLE players (name TEXT NOT NULL)").execute(&pool).await.unwrap();
+        Self { store, pool, _folder: folder }
+    }
+}
+
+impl StoreHarness for SqliteHarness {
+    type Store = SqliteStore;
+
+    /// Replicas of one process; that another process stands by is SQLite's own affair and tested there.
+    fn replica(&self) -> SqliteStore {
+        self.store.clone()
+    }
+
+    async fn insert(&self, events: Vec<NewEvent>, end: End) {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        sqlx::raw_sql("INSERT INTO players (name) VALUES ('Ada')").execute(&mut *transaction).await.unwrap();
+        OutboxPublisher::default().publish_all(&mut transaction, events).await.unwrap();
+        match end {
+            End::Commit => transaction.commit().await.unwrap(),
+            End::RollBack => transaction.rollback().await.unwrap(),
+        }
+    }
+
+    async fn business_rows(&self) -> u64 {
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM players").fetch_one(&self.pool).await.unwrap();
+        count.unsigned_abs()
+    }
+
+    async fn insert_hostile(&self, row: HostileRow) -> bool {
+        let insert = "INSERT INTO outbox_events (id, topic, event_type, payload, headers, carrier, attempt_count)
+                      VALUES (?1, 'events.player', 'registered', '{}', ?2, ?3, ?4)";
+        let insert = sqlx::query(insert).bind(row.id.to_string()).bind(row.headers).bind(row.carrier);
+        insert.bind(row.attempt_count).execute(&self.pool).await.unwrap();
+        true
+    }
+
+    async fn row(&self, id: Uuid) -> Option<StoredRow> {
+        let select = "SELECT status, attempt_count, last_error, published_at FROM outbox_events WHERE id = ?1";
+        let row = sqlx::query_as::<_, (String, i32, String, Option<String>)>(select).bind(id.to_string());
+        let (status, attempt_count, last_error, published_at) = row.fetch_optional(&self.pool).await.unwrap()?;
+        let status = match status.as_str() {
+            "PENDING" => Status::Pending,
+            "PUBLISHED" => Status::Published,
+            "FAILED" => Status::Failed,
+            other => panic!("unknown status {other}"),
+        };
+        let published_at = published_at.map(|time| time.parse().unwrap());
+        Some(StoredRow { status, attempt_count, last_error, published_at })
+    }
+
+    async fn pass(&self, time: Duration) {
+        let pass = "UPDATE outbox_events SET
+            created_at = strftime('%Y-%m-%dT%H:%M:%fZ', created_at, ?1),
+            available_at = strftime('%Y-%m-%dT%H:%M:%fZ', available_at, ?1),
+            published_at = strftime('%Y-%m-%dT%H:%M:%fZ', published_at, ?1)";
+        let earlier = format!("-{:.3} seconds", time.as_secs_f64());
+        sqlx::query(pass).bind(earlier).execute(&self.pool).await.unwrap();
     }
 }

@@ -88,7 +88,9 @@ impl Deal {
 
 impl Shop {
     pub(super) async fn open(config: &SqliteConfig, ledger: Arc<Ledger>) -> Result<Self, ShopError> {
-        let pool = SqlitePoolOptions::new().max_connections(COUNTERS).connect_lazy_with(config.connect_options());
+        // SQLite has one writer at a time: counters that queue for one connection are served sooner than counters that
+        // keep asking for the lock.
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_lazy_with(config.connect_options());
         sqlx::raw_sql(TABLES).execute(&pool).await?;
         let mut shop =
             Self { pool, publisher: OutboxPublisher::default(), ledger, deals: AtomicU64::new(0), rows_before: 0 };
