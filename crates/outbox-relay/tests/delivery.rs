@@ -100,7 +100,9 @@ async fn messages(server: &NatsServer) -> Vec<jetstream::Message> {
 /// Returns how often each id stands in the Redis stream, which keeps duplicates.
 async fn redis_copies(server: &RedisServer) -> HashMap<String, u32> {
     let client = redis::Client::open(server.url()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    // Reading a whole stream takes longer than the client's default of half a second.
+    let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
+    let mut connection = client.get_multiplexed_async_connection_with_config(&config).await.unwrap();
     let mut range = redis::cmd("XRANGE");
     range.arg("events.player").arg("-").arg("+");
     let reply: redis::streams::StreamRangeReply = range.query_async(&mut connection).await.unwrap();

@@ -416,6 +416,7 @@ async fn a_claim_keeps_to_its_byte_budget<H: StoreHarness>(harness: &H) {
         let limit = ClaimLimit { bytes, ..limit() };
         let (held, events) = try_claim(&store, &limit).await.expect("due events");
         assert_eq!(events.len(), expected, "budget of {bytes}");
+        assert_eq!(held.more_due(), expected < 4, "budget of {bytes}");
         assert!(events.iter().all(|event| event.payload.len() == 100 && event.defect.is_none()));
         held.settle(vec![Outcome::Released; expected], &FOREVER).await.expect("settled");
     }

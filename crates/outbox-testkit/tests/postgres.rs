@@ -437,7 +437,7 @@ async fn columns_that_hold_what_they_should_not_become_defects() {
 async fn a_server_that_is_away_is_unavailable_and_says_no_secret() {
     let away = "host=127.0.0.1 port=1 user=app password=s3cret dbname=shop";
     let store = PostgresStore::new(PostgresConfig::from_dsn(away).unwrap()).unwrap();
-    let error = store.claim(&limit()).await.err().expect("nothing listens there");
+    let error = store.claim(&limit()).await.expect_err("nothing listens there");
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     let health = store.check().await.unwrap_err();
     assert!(health.starts_with("cannot connect to PostgreSQL: "), "{health}");
@@ -456,7 +456,7 @@ async fn a_revoked_privilege_is_loud_and_may_be_over_later() {
     client.batch_execute(&format!("CREATE ROLE {role} LOGIN; GRANT SELECT ON outbox_events TO {role}")).await.unwrap();
     let weak = database.dsn().replace("user=postgres", &format!("user={role}"));
     let weak = PostgresStore::new(PostgresConfig::from_dsn(&weak).unwrap()).unwrap();
-    let error = weak.claim(&limit()).await.err().expect("locking a row needs UPDATE");
+    let error = weak.claim(&limit()).await.expect_err("locking a row needs UPDATE");
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     assert!(chain(&error).contains("permission denied for table outbox_events (SQLSTATE 42501)"), "{}", chain(&error));
     client.batch_execute(&format!("GRANT UPDATE ON outbox_events TO {role}")).await.unwrap();

@@ -91,9 +91,9 @@ pub enum RelayError {
 enum Turn {
     /// Nothing was due.
     Idle,
-    /// Fewer events were due than a batch holds.
+    /// Everything that was due fitted into the batch.
     Partial,
-    /// As many as a batch holds; there may be more.
+    /// The batch ended at a limit; there may be more.
     Full,
     /// The bus or the store is down.
     Outage,
@@ -198,7 +198,7 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
         let limit = self.claim_limit();
         let Some(mut claim) = self.store.claim(&limit).await? else { return Ok(Turn::Idle) };
         let mut events = claim.take_events();
-        let full = events.len() == limit.events as usize;
+        let full = claim.more_due();
         if full {
             self.more_work.notify_one();
         }

@@ -187,6 +187,7 @@ impl Store for MemoryStore {
             .collect();
         due.sort_by_key(|row| (row.available_at, row.sequence));
 
+        let due_count = due.len();
         let (mut events, mut bytes) = (Vec::new(), 0);
         for row in due.into_iter().take(limit.events as usize) {
             let size = row.event.payload.len() as u64;
@@ -205,8 +206,9 @@ impl Store for MemoryStore {
         if events.is_empty() {
             return Ok(None);
         }
+        let more_due = events.len() < due_count;
         let ids = events.iter().map(|event| event.id).collect();
-        Ok(Some(MemoryClaim { shared: self.shared.clone(), ids, events }))
+        Ok(Some(MemoryClaim { shared: self.shared.clone(), ids, events, more_due }))
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
@@ -233,11 +235,16 @@ pub struct MemoryClaim {
     shared: Arc<Shared>,
     ids: Vec<Uuid>,
     events: Vec<Event>,
+    more_due: bool,
 }
 
 impl Claim for MemoryClaim {
     fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
+    }
+
+    fn more_due(&self) -> bool {
+        self.more_due
     }
 
     async fn settle(mut self, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {

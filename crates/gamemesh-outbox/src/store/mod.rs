@@ -47,6 +47,9 @@ pub trait Claim: Send + 'static {
     /// Moves the claimed events out, in claim order. The claim keeps what it needs to settle them.
     fn take_events(&mut self) -> Vec<Event>;
 
+    /// Says whether the claim ended at one of its limits, so that more may be due already.
+    fn more_due(&self) -> bool;
+
     /// Records one outcome for each claimed event, in claim order, in one transaction, and ends the claim.
     ///
     /// On an error nothing is recorded: the events are free again and will be published once more, with the same ids.

@@ -25,6 +25,7 @@ pub struct PostgresClaim {
     lifetime: Duration,
     ids: Vec<Uuid>,
     events: Vec<Event>,
+    more_due: bool,
 }
 
 impl PostgresClaim {
@@ -42,15 +43,21 @@ impl PostgresClaim {
             session.give_back();
             return Ok(None);
         }
+        let locked = rows[0].get::<_, i64>("locked");
+        let more_due = locked == i64::from(limit.events) || locked > rows.len() as i64;
         let events: Vec<Event> = rows.iter().map(|row| row::event(row, limit.event_bytes)).collect();
         let ids = events.iter().map(|event| event.id).collect();
-        Ok(Some(Self { session, lifetime: limit.lifetime, ids, events }))
+        Ok(Some(Self { session, lifetime: limit.lifetime, ids, events, more_due }))
     }
 }
 
 impl Claim for PostgresClaim {
     fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
+    }
+
+    fn more_due(&self) -> bool {
+        self.more_due
     }
 
     async fn settle(self, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {

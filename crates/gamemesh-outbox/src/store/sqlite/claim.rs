@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use sqlx::{Sqlite, Transaction};
+use sqlx::{Row, Sqlite, Transaction};
 use uuid::Uuid;
 
 use super::Inner;
@@ -24,6 +24,7 @@ pub struct SqliteClaim {
     inner: Arc<Inner>,
     hold: Hold,
     events: Vec<Event>,
+    more_due: bool,
 }
 
 pub(super) async fn claim(inner: &Arc<Inner>, limit: &ClaimLimit) -> Result<Option<SqliteClaim>, StoreError> {
@@ -31,15 +32,16 @@ pub(super) async fn claim(inner: &Arc<Inner>, limit: &ClaimLimit) -> Result<Opti
     let Some(mut hold) = inner.ownership.hold()? else { return Ok(None) };
     // Asked before the statement sees the table: what leaves the set afterwards was settled, and is then seen as such.
     let in_flight = inner.ownership.in_flight();
-    let events = select(inner, limit, &in_flight).await.map_err(|error| store_error("claim events", error))?;
+    let (events, more_due) =
+        select(inner, limit, &in_flight).await.map_err(|error| store_error("claim events", error))?;
     if events.is_empty() {
         return Ok(None);
     }
     hold.take(events.iter().map(|event| event.id).collect());
-    Ok(Some(SqliteClaim { inner: inner.clone(), hold, events }))
+    Ok(Some(SqliteClaim { inner: inner.clone(), hold, events, more_due }))
 }
 
-async fn select(inner: &Inner, limit: &ClaimLimit, in_flight: &[Uuid]) -> Result<Vec<Event>, sqlx::Error> {
+async fn select(inner: &Inner, limit: &ClaimLimit, in_flight: &[Uuid]) -> Result<(Vec<Event>, bool), sqlx::Error> {
     let except: Vec<_> = limit.except.iter().map(|route| (&route.topic, &route.event_type)).collect();
     let whole = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     let rows = sqlx::query(CLAIM)
@@ -53,12 +55,19 @@ async fn select(inner: &Inner, limit: &ClaimLimit, in_flight: &[Uuid]) -> Result
         .bind(KEY_BYTES_MAX)
         .fetch_all(&inner.readers)
         .await?;
-    rows.iter().filter_map(|row| read_event(row, limit.event_bytes).transpose()).collect()
+    let found = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>("found"))?;
+    let more_due = found == i64::from(limit.events) || found > rows.len() as i64;
+    let events: Result<_, _> = rows.iter().filter_map(|row| read_event(row, limit.event_bytes).transpose()).collect();
+    Ok((events?, more_due))
 }
 
 impl Claim for SqliteClaim {
     fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
+    }
+
+    fn more_due(&self) -> bool {
+        self.more_due
     }
 
     async fn settle(self, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {

@@ -51,7 +51,9 @@ SELECT id,
        left(headers::text, 1048576) AS headers,
        event_key,
        created_at,
-       attempt_count
+       attempt_count,
+       -- More than what is returned means that the bytes were the limit.
+       (SELECT count(*) FROM due) AS locked
 FROM weighed
 WHERE place = 1 OR bytes_so_far <= $2::bigint
 ORDER BY place

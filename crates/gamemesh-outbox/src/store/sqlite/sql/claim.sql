@@ -35,7 +35,9 @@ SELECT
     CASE WHEN octet_length(event_key) <= ?8 THEN CAST(event_key AS BLOB) END AS event_key,
     CAST(substr(created_at, 1, 64) AS BLOB) AS created_at,
     CAST(due_at AS BLOB) AS due_at,
-    CAST(attempt_count AS INTEGER) AS attempt_count
+    CAST(attempt_count AS INTEGER) AS attempt_count,
+    -- More than what is returned means that the bytes were the limit.
+    (SELECT count(*) FROM due) AS found
 FROM counted
 JOIN outbox_events ON outbox_events.rowid = counted.number
 WHERE bytes_so_far <= ?5 OR place = 1
