@@ -157,6 +157,7 @@ impl Telemetry {
             event_id = %event.id,
             topic = event.topic,
             event_type = event.event_type,
+            trace_id = event.carrier.trace_id().map(display),
             attempt = event.attempt_count.saturating_add(1),
             retry_in_seconds = retry_in.as_secs_f64(),
             error = error.chain(),

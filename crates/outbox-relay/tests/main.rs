@@ -7,6 +7,7 @@ mod delivery;
 mod emit;
 mod help;
 mod migrate;
+mod otlp;
 mod program;
 mod relay;
 mod secrets;

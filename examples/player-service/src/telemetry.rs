@@ -1,5 +1,7 @@
 //! Logs, and the trace of each request.
 
+use std::io::IsTerminal;
+
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
@@ -22,7 +24,10 @@ pub fn tracer_provider(service: &str, export: bool) -> anyhow::Result<SdkTracerP
 
 /// Writes logs from `log_level` on to standard error, and every span to `provider`.
 pub fn subscriber(provider: &SdkTracerProvider, log_level: &str) -> anyhow::Result<impl Subscriber + Send + Sync> {
-    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(EnvFilter::try_new(log_level)?);
+    let log = tracing_subscriber::fmt::layer()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .with_filter(EnvFilter::try_new(log_level)?);
     // A filter of its own: the trace must not end where the log grows quiet.
     let trace = tracing_opentelemetry::layer().with_tracer(provider.tracer("player-service"));
     Ok(Registry::default().with(log).with(trace.with_filter(LevelFilter::INFO)))

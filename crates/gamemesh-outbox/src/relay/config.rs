@@ -46,7 +46,7 @@ impl Default for RelayConfig {
             retry: Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(300) },
             outage: Backoff { initial: Duration::from_millis(250), max: Duration::from_secs(2) },
             drain_timeout: Duration::from_secs(8),
-            backlog_interval: Duration::from_secs(5),
+            backlog_interval: Duration::from_secs(1),
             validator: Validator::default(),
         }
     }
