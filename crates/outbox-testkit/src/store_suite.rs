@@ -6,10 +6,9 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::future::join;
-use gamemesh_outbox::store::dead_letters::DeadLetters;
-use gamemesh_outbox::store::memory::Status;
+use gamemesh_outbox::store::dead_letters::{DeadLetters, Filter, Page};
 use gamemesh_outbox::store::{
-    Claim, ClaimLimit, HealthCheck, OnPublished, Outcome, Prune, Route, SettlePolicy, Settled, Store,
+    Claim, ClaimLimit, HealthCheck, OnPublished, Outcome, Prune, Route, SettlePolicy, Settled, Status, Store,
 };
 use gamemesh_outbox::{Carrier, Event, NewEvent};
 use jiff::Timestamp;
@@ -536,7 +535,7 @@ async fn dead_letters_are_listed_newest_first<H: StoreHarness>(harness: &H) {
         harness.pass(SECOND).await;
     }
     insert(harness, [event()]).await;
-    let listed = store.list(2).await.expect("listed");
+    let listed = store.list(&Filter::default(), &Page::first(2)).await.expect("listed").letters;
     assert_eq!(listed.iter().map(|letter| letter.id).collect::<Vec<_>>(), [inserted[2], inserted[1]]);
     assert_eq!((listed[0].topic.as_str(), listed[0].event_type.as_str()), ("events.player", "registered"));
     assert_eq!((listed[0].attempt_count, listed[0].last_error.as_str()), (1, "refused 2"));

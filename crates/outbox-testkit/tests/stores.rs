@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use gamemesh_outbox::store::memory::{MemoryStore, Status};
+use gamemesh_outbox::store::Status;
+use gamemesh_outbox::store::memory::MemoryStore;
 use gamemesh_outbox::store::postgres::{EXAMPLE_MIGRATIONS, PostgresConfig, PostgresStore};
 use gamemesh_outbox::store::schema::Schema;
 use gamemesh_outbox::store::sqlite::{SqliteConfig, SqliteStore};

@@ -17,6 +17,7 @@ pub mod sqlite;
 use std::future::Future;
 use std::time::Duration;
 
+use serde::Serialize;
 use uuid::Uuid;
 
 pub use self::error::{StoreError, StoreErrorKind};
@@ -136,6 +137,29 @@ pub enum OnPublished {
     Mark,
     /// It is deleted.
     Delete,
+}
+
+/// The state of a row.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Status {
+    /// Waiting.
+    Pending,
+    /// Acknowledged by the bus.
+    Published,
+    /// Set aside.
+    Failed,
+}
+
+impl Status {
+    /// Returns its name in the table.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Published => "PUBLISHED",
+            Self::Failed => "FAILED",
+        }
+    }
 }
 
 /// What a settled claim changed.

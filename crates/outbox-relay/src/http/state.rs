@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use gamemesh_outbox::store::HealthCheck;
-use gamemesh_outbox::store::dead_letters::{DeadLetter, DeadLetters};
+use gamemesh_outbox::store::dead_letters::{DeadLetter, DeadLetters, Filter, Page};
 use gamemesh_outbox::telemetry::Telemetry;
 use serde::Serialize;
 use tokio::sync::{Mutex, watch};
@@ -167,7 +167,10 @@ impl<S: HealthCheck + DeadLetters> StoreView for S {
     }
 
     fn dead_letters(&self) -> BoxFuture<'_, Result<Vec<DeadLetter>, String>> {
-        Box::pin(async { self.list(DEAD_LETTERS_SHOWN).await.map_err(|error| error.to_string()) })
+        Box::pin(async {
+            let listed = self.list(&Filter::default(), &Page::first(DEAD_LETTERS_SHOWN)).await;
+            listed.map(|listed| listed.letters).map_err(|error| error.to_string())
+        })
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod claim;
 mod config;
+mod dead_letters;
 mod dsn;
 mod error;
 mod row;
@@ -26,7 +27,6 @@ pub use self::schema::EXAMPLE_MIGRATIONS;
 
 use self::claim::micros;
 use self::session::{Session, answer};
-use super::dead_letters::{DeadLetter, DeadLetters};
 use super::{Backlog, ClaimLimit, HealthCheck, Prune, Store, StoreError, StoreErrorKind};
 
 /// How long a connection may take to be made, or to become free.
@@ -105,20 +105,6 @@ impl Prune for PostgresStore {
         let pruned = answer("cannot prune published events", ANSWER_WITHIN, pruned).await?;
         session.give_back();
         Ok(pruned)
-    }
-}
-
-impl DeadLetters for PostgresStore {
-    async fn list(&self, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
-        let session = self.session().await?;
-        let params = [(&i64::from(limit) as _, Type::INT8)];
-        let read = async {
-            let rows = session.client().query_typed(sql::DEAD_LETTERS, &params).await?;
-            rows.iter().map(row::dead_letter).collect()
-        };
-        let dead_letters = answer("cannot list dead letters", ANSWER_WITHIN, read).await?;
-        session.give_back();
-        Ok(dead_letters)
     }
 }
 

@@ -7,7 +7,6 @@ use tokio_postgres::types::{FromSql, Type};
 
 use crate::carrier::Carrier;
 use crate::event::{Event, Headers};
-use crate::store::dead_letters::DeadLetter;
 use crate::store::payload_too_large;
 
 /// Microseconds since 2000-01-01 UTC, as the server sends them. It knows infinities and years that no other clock has,
@@ -55,18 +54,6 @@ pub(super) fn event(row: &Row, event_bytes: u64) -> Event {
     });
     let attempt_count = row.get::<_, Option<i32>>("attempt_count").unwrap_or_default();
     Event { id, topic, event_type, payload, carrier, headers, key, created_at, attempt_count, defect }
-}
-
-/// Reads a row of `dead_letters.sql`.
-pub(super) fn dead_letter(row: &Row) -> Result<DeadLetter, tokio_postgres::Error> {
-    Ok(DeadLetter {
-        id: row.try_get("id")?,
-        topic: row.try_get("topic")?,
-        event_type: row.try_get("event_type")?,
-        created_at: row.try_get::<_, ServerTime>("created_at")?.nearest(),
-        attempt_count: row.try_get("attempt_count")?,
-        last_error: row.try_get("last_error")?,
-    })
 }
 
 /// Keeps the first defect and goes on without the value.

@@ -32,6 +32,7 @@
 mod admin;
 mod claim;
 mod config;
+mod dead_letters;
 mod error;
 mod ownership;
 mod producer;

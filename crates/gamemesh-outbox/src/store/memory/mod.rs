@@ -3,6 +3,8 @@
 //! It has the states and the promises of the real ones and is stricter than they are: a broken contract panics here
 //! instead of passing by luck. Its clock is tokio's, so a paused runtime steers it.
 
+mod dead_letters;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -13,24 +15,13 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::dead_letters::{DeadLetter, DeadLetters};
+use super::dead_letters::AuditEntry;
 use super::{
-    Backlog, Claim, ClaimLimit, HealthCheck, OnPublished, Outcome, Prune, Route, SettlePolicy, Settled, Store,
+    Backlog, Claim, ClaimLimit, HealthCheck, OnPublished, Outcome, Prune, Route, SettlePolicy, Settled, Status, Store,
     StoreError, last_error_text,
 };
 use crate::event::{Event, NewEvent};
 use crate::producer::{OutboxTransaction, PublishError};
-
-/// The state of a row.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Status {
-    /// Waiting.
-    Pending,
-    /// Acknowledged by the bus.
-    Published,
-    /// Set aside.
-    Failed,
-}
 
 /// A row, as a test reads it back.
 #[derive(Clone, Debug)]
@@ -58,6 +49,7 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct Shared {
     rows: Mutex<HashMap<Uuid, Row>>,
+    audit: Mutex<Vec<AuditEntry>>,
     committed: Notify,
 }
 
@@ -76,6 +68,11 @@ impl MemoryStore {
     /// Returns one row.
     pub fn row(&self, id: Uuid) -> Option<Row> {
         self.shared.rows().get(&id).cloned()
+    }
+
+    /// Returns what people did to dead letters, oldest first.
+    pub fn audit(&self) -> Vec<AuditEntry> {
+        self.shared.audit.lock().expect("no code panics while it holds the lock").clone()
     }
 
     /// Returns every row, by id.
@@ -289,25 +286,6 @@ impl Prune for MemoryStore {
             rows.remove(id);
         }
         Ok(ids.len() as u64)
-    }
-}
-
-impl DeadLetters for MemoryStore {
-    async fn list(&self, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
-        let mut failed: Vec<Row> = self.rows().into_iter().filter(|row| row.status == Status::Failed).collect();
-        failed.sort_by_key(|row| std::cmp::Reverse(row.event.created_at));
-        failed.truncate(limit as usize);
-        Ok(failed
-            .into_iter()
-            .map(|row| DeadLetter {
-                id: row.event.id,
-                topic: row.event.topic,
-                event_type: row.event.event_type,
-                created_at: row.event.created_at,
-                attempt_count: row.event.attempt_count,
-                last_error: row.last_error,
-            })
-            .collect())
     }
 }
 

@@ -1,0 +1,205 @@
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{MemoryStore, Row};
+use crate::store::dead_letters::{
+    Action, AuditEntry, Batch, Count, Cursor, DeadLetter, DeadLetters, Detail, Filter, GROUPED_MAX, Group, Groups,
+    Listed, PAYLOAD_SHOWN_MAX, Page, Request, Span, error_class,
+};
+use crate::store::{Status, StoreError, StoreErrorKind};
+
+impl DeadLetters for MemoryStore {
+    async fn list(&self, filter: &Filter, page: &Page) -> Result<Listed, StoreError> {
+        let after = page.after.as_ref().map(place).transpose()?;
+        let letters = self.letters(filter).into_iter().filter(|row| after.is_none_or(|after| row.place() < after));
+        Ok(Listed::page(letters.take(page.size() as usize + 1).map(Row::into_letter).collect(), page.size()))
+    }
+
+    async fn count(&self, filter: &Filter, window: Duration) -> Result<Count, StoreError> {
+        let letters = self.letters(filter);
+        let recent = letters.iter().filter(|row| row.is_recent(window)).count() as u64;
+        Ok(Count { letters: letters.len() as u64, recent })
+    }
+
+    async fn groups(&self, filter: &Filter, limit: u32) -> Result<Groups, StoreError> {
+        let letters = self.letters(filter);
+        let complete = letters.len() <= GROUPED_MAX as usize;
+        let mut groups: HashMap<String, Group> = HashMap::new();
+        let mut examined = 0;
+        for letter in letters.into_iter().take(GROUPED_MAX as usize).map(Row::into_letter) {
+            examined += 1;
+            let group = groups.entry(letter.error_class.clone()).or_insert(Group {
+                error_class: letter.error_class,
+                count: 0,
+                example: letter.last_error,
+                oldest: letter.created_at,
+                newest: letter.created_at,
+            });
+            group.count += 1;
+            group.oldest = letter.created_at;
+        }
+        let mut groups: Vec<Group> = groups.into_values().collect();
+        groups.sort_by_cached_key(|group| (Reverse(group.count), group.error_class.clone()));
+        groups.truncate(limit as usize);
+        Ok(Groups { groups, examined, complete })
+    }
+
+    async fn show(&self, id: Uuid) -> Result<Option<Detail>, StoreError> {
+        let history = self.audit().into_iter().rev().filter(|entry| entry.event_id == id).collect();
+        Ok(self.row(id).map(|row| row.into_detail(history)))
+    }
+
+    async fn change(&self, request: &Request, span: &Span) -> Result<Batch, StoreError> {
+        let after = span.after.as_ref().map(place).transpose()?;
+        let up_to = span.up_to.as_ref().map(place).transpose()?;
+        let is_done = |id| self.audit().iter().any(|entry| (entry.request_id, entry.event_id) == (request.id(), id));
+        let mut letters = self.letters(request.filter());
+        letters.reverse();
+        letters.retain(|row| {
+            let place = row.place();
+            after.is_none_or(|after| place > after) && up_to.is_none_or(|up_to| place <= up_to)
+        });
+        let has_next = letters.len() > span.size() as usize;
+        letters.truncate(span.size() as usize);
+        let mut batch = Batch { next: letters.last().filter(|_| has_next).map(Row::cursor), ..Batch::default() };
+        letters.retain(|row| !is_done(row.event.id));
+        for row in letters {
+            if self.change_one(request, &row) {
+                batch.changed.push(row.event.id);
+                batch.recent += u64::from(row.is_recent(request.duplicate_window));
+            }
+        }
+        self.shared.committed.notify_waiters();
+        Ok(batch)
+    }
+}
+
+impl MemoryStore {
+    /// Returns the letters that `filter` means, newest first.
+    fn letters(&self, filter: &Filter) -> Vec<Row> {
+        let mut letters: Vec<Row> = self.rows().into_iter().filter(|row| row.is_meant(filter)).collect();
+        letters.sort_by_key(|row| Reverse(row.place()));
+        letters
+    }
+
+    /// Says whether it did; another request may have been faster.
+    fn change_one(&self, request: &Request, row: &Row) -> bool {
+        let mut rows = self.shared.rows();
+        let Some(stored) = rows.get_mut(&row.event.id).filter(|row| row.status == Status::Failed) else { return false };
+        let mut audit = self.shared.audit.lock().expect("no code panics while it holds the lock");
+        let before = row.before(request.action());
+        let after = match request.action() {
+            Action::Requeue => {
+                stored.status = Status::Pending;
+                stored.event.attempt_count = 0;
+                stored.last_error.clear();
+                stored.available_at = Instant::now();
+                json!({"status": "PENDING", "attempt_count": 0, "last_error": ""})
+            }
+            Action::Discard => {
+                rows.remove(&row.event.id);
+                serde_json::Value::Null
+            }
+        };
+        let id = audit.len() as i64 + 1;
+        audit.push(AuditEntry {
+            id,
+            at: Timestamp::now(),
+            actor: request.actor().to_owned(),
+            action: request.action().as_str().to_owned(),
+            event_id: row.event.id,
+            request_id: request.id(),
+            reason: request.reason().to_owned(),
+            before,
+            after,
+        });
+        true
+    }
+}
+
+impl Row {
+    fn is_meant(&self, filter: &Filter) -> bool {
+        let event = &self.event;
+        self.status == Status::Failed
+            && (filter.ids.is_empty() || filter.ids.contains(&event.id))
+            && filter.topic.as_ref().is_none_or(|topic| *topic == event.topic)
+            && filter.event_type.as_ref().is_none_or(|event_type| *event_type == event.event_type)
+            && filter.error_class.as_ref().is_none_or(|class| *class == error_class(&self.last_error))
+            && filter.created_since.is_none_or(|since| event.created_at >= since)
+            && filter.created_until.is_none_or(|until| event.created_at < until)
+    }
+
+    fn is_recent(&self, window: Duration) -> bool {
+        Instant::now().saturating_duration_since(self.available_at) < window
+    }
+
+    fn place(&self) -> (i64, Uuid) {
+        (self.event.created_at.as_microsecond(), self.event.id)
+    }
+
+    fn cursor(&self) -> Cursor {
+        let (position, id) = self.place();
+        Cursor::new(position.to_string(), id)
+    }
+
+    fn into_letter(self) -> DeadLetter {
+        let now = Instant::now();
+        let ago = SignedDuration::try_from(now.saturating_duration_since(self.available_at)).unwrap_or_default();
+        let ahead = SignedDuration::try_from(self.available_at.saturating_duration_since(now)).unwrap_or_default();
+        DeadLetter {
+            cursor: self.cursor(),
+            id: self.event.id,
+            topic: self.event.topic,
+            event_type: self.event.event_type,
+            event_key: self.event.key,
+            created_at: self.event.created_at,
+            attempt_count: self.event.attempt_count,
+            error_class: error_class(&self.last_error),
+            last_error: self.last_error,
+            last_attempt_by: Timestamp::now() + (ahead - ago),
+        }
+    }
+
+    fn into_detail(self, history: Vec<AuditEntry>) -> Detail {
+        let payload = String::from_utf8_lossy(&self.event.payload);
+        Detail {
+            status: self.status,
+            published_at: self.published_at,
+            payload: payload.chars().take(PAYLOAD_SHOWN_MAX as usize).collect(),
+            payload_bytes: self.event.payload.len() as u64,
+            headers: json!(self.event.headers).to_string(),
+            carrier: self.event.carrier.to_json(),
+            letter: self.into_letter(),
+            history,
+        }
+    }
+
+    /// What the audit keeps. Of a discarded event that is all there will be; never its payload, see migration 0006.
+    fn before(&self, action: Action) -> serde_json::Value {
+        let event = &self.event;
+        let mut before = json!({
+            "status": self.status,
+            "attempt_count": event.attempt_count,
+            "last_error": self.last_error,
+        });
+        if action == Action::Discard {
+            before["topic"] = json!(event.topic);
+            before["event_type"] = json!(event.event_type);
+            before["event_key"] = json!(event.key);
+            before["created_at"] = json!(event.created_at);
+            before["payload_bytes"] = json!(event.payload.len());
+        }
+        before
+    }
+}
+
+fn place(cursor: &Cursor) -> Result<(i64, Uuid), StoreError> {
+    let unusable = |error| StoreError::new(StoreErrorKind::Unusable, "cannot read the cursor").with_source(error);
+    Ok((cursor.number().map_err(unusable)?, cursor.id()))
+}
