@@ -1,5 +1,7 @@
 //! What every store must do, whatever it is made of. A store is tested by giving [`run`] a [`StoreHarness`].
 
+mod dead_letters;
+
 use std::collections::HashSet;
 use std::future::Future;
 use std::pin::Pin;
@@ -14,6 +16,7 @@ use gamemesh_outbox::{Carrier, Event, NewEvent};
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use self::dead_letters::*;
 use crate::wait_until;
 
 /// How the suite reaches behind a store: to write as an application does, and to see what is really there.
@@ -127,6 +130,17 @@ fn cases<H: StoreHarness>() -> Vec<(&'static str, Case<H>)> {
         dead_letters_are_listed_newest_first,
         two_replicas_drain_a_table_and_share_no_event,
         a_reachable_store_is_healthy,
+        every_part_of_a_filter_narrows_it,
+        dead_letters_are_read_page_by_page,
+        errors_are_grouped_by_class,
+        an_event_is_shown_whatever_its_state,
+        a_requeue_changes_what_was_named_and_nothing_else,
+        a_second_click_changes_nothing,
+        a_request_that_is_repeated_changes_no_letter_twice,
+        a_discarded_event_is_gone_and_remembered_without_its_payload,
+        a_large_request_goes_in_batches,
+        letters_that_fail_meanwhile_do_not_make_a_request_endless,
+        a_requeue_within_the_duplicate_window_is_seen,
     ]
 }
 

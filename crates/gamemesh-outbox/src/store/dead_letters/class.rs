@@ -3,16 +3,16 @@ const CLASS_CHARS_MAX: usize = 1_000;
 
 /// Returns what errors of the same cause have in common: `message too large: expected at most # bytes, got #`.
 ///
-/// What is between double quotes becomes `"…"`, and a word of ASCII letters and digits in which there is a digit becomes
+/// What is between double quotes becomes `"..."`, and a word of ASCII letters and digits in which there is a digit becomes
 /// `#`. Everything else stays. A quotation may hold escaped quotes and may lack its end. PostgreSQL computes the same
-/// with two regular expressions, see `error_class.sql`.
+/// with two regular expressions, in `outbox_error_class` of migration 0006.
 pub fn error_class(error: &str) -> String {
     let mut class = String::with_capacity(error.len());
     let mut rest: String = error.chars().take(CLASS_CHARS_MAX).collect();
     // The quotations go first, so that no digit inside of one splits it.
     while let Some(start) = rest.find('"') {
         push_words(&mut class, &rest[..start]);
-        class.push_str("\"…\"");
+        class.push_str("\"...\"");
         rest = after_quotation(&rest[start + 1..]).to_owned();
     }
     push_words(&mut class, &rest);
@@ -59,10 +59,10 @@ mod tests {
                 "payload too large: expected at most 8388608 bytes, got 9000000",
                 "payload too large: expected at most # bytes, got #",
             ),
-            (r#"invalid topic: expected tokens, got "events..x""#, r#"invalid topic: expected tokens, got "…""#),
-            (r#"got "a \" b" and "c""#, r#"got "…" and "…""#),
-            (r#"got "cut off 1"#, r#"got "…""#),
-            (r#"got "cut off \"#, r#"got "…""#),
+            (r#"invalid topic: expected tokens, got "events..x""#, r#"invalid topic: expected tokens, got "...""#),
+            (r#"got "a \" b" and "c""#, r#"got "..." and "...""#),
+            (r#"got "cut off 1"#, r#"got "...""#),
+            (r#"got "cut off \"#, r#"got "...""#),
             ("event 0192f0c1-2c5f-7cc3-98c4-dc0c0c07398f of 10.0.0.1:4222", "event #-#-#-#-# of #.#.#.#:#"),
             ("Zoë’s 2nd try, 50% of 3.5MiB", "Zoë’s # try, #% of #.#"),
         ] {

@@ -9,6 +9,7 @@
 mod act;
 mod class;
 mod cursor;
+mod grouping;
 mod request;
 
 use std::future::Future;
@@ -20,7 +21,10 @@ use uuid::Uuid;
 
 pub use self::act::{Options, Report, Stopped, act, duplicate_warning};
 pub use self::class::error_class;
+#[cfg(feature = "sqlite")]
+pub(crate) use self::cursor::hex;
 pub use self::cursor::{Cursor, InvalidCursor};
+pub(crate) use self::grouping::Grouping;
 pub use self::request::{Action, InvalidRequest, Request};
 
 use super::{Status, StoreError};
@@ -33,6 +37,8 @@ pub const BATCH_MAX: u32 = 1_000;
 pub const IDS_MAX: usize = 10_000;
 /// The most letters that [`DeadLetters::groups`] looks at, the newest first.
 pub const GROUPED_MAX: u32 = 200_000;
+/// The most entries that [`DeadLetters::history`] returns.
+pub const HISTORY_MAX: u32 = 100;
 /// The most of a payload that [`DeadLetters::show`] loads, in characters.
 pub const PAYLOAD_SHOWN_MAX: u32 = 64 * 1024;
 
@@ -154,7 +160,7 @@ pub struct Groups {
     pub groups: Vec<Group>,
     /// How many letters were looked at.
     pub examined: u64,
-    /// Whether that is all there are; otherwise the newest [`GROUPED_MAX`] were.
+    /// Whether that is all there are; otherwise the newest [`GROUPED_MAX`] were looked at.
     pub complete: bool,
 }
 
@@ -185,8 +191,6 @@ pub struct Detail {
     pub headers: String,
     /// Its trace context: JSON text, as stored, cut where it is very long.
     pub carrier: String,
-    /// What people did to it, newest first.
-    pub history: Vec<AuditEntry>,
 }
 
 /// What somebody did to one event.
@@ -253,8 +257,11 @@ pub trait DeadLetters: Send + Sync + 'static {
     /// newest [`GROUPED_MAX`] letters.
     fn groups(&self, filter: &Filter, limit: u32) -> impl Future<Output = Result<Groups, StoreError>> + Send;
 
-    /// Reads one event, whatever its state; `None` if there is none. One that was discarded is none.
+    /// Reads one event, whatever its state; `None` if there is none, for instance because it was discarded.
     fn show(&self, id: Uuid) -> impl Future<Output = Result<Option<Detail>, StoreError>> + Send;
+
+    /// Lists what people did to one event, newest first; it may be gone.
+    fn history(&self, id: Uuid) -> impl Future<Output = Result<Vec<AuditEntry>, StoreError>> + Send;
 
     /// Does what `request` asks to the letters in `span`, in one transaction together with its audit entries. Use
     /// [`act`], which goes from span to span.

@@ -1,5 +1,4 @@
 use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -9,8 +8,8 @@ use uuid::Uuid;
 
 use super::{MemoryStore, Row};
 use crate::store::dead_letters::{
-    Action, AuditEntry, Batch, Count, Cursor, DeadLetter, DeadLetters, Detail, Filter, GROUPED_MAX, Group, Groups,
-    Listed, PAYLOAD_SHOWN_MAX, Page, Request, Span, error_class,
+    Action, AuditEntry, Batch, Count, Cursor, DeadLetter, DeadLetters, Detail, Filter, GROUPED_MAX, Grouping, Groups,
+    HISTORY_MAX, Listed, PAYLOAD_SHOWN_MAX, Page, Request, Span, error_class,
 };
 use crate::store::{Status, StoreError, StoreErrorKind};
 
@@ -28,31 +27,19 @@ impl DeadLetters for MemoryStore {
     }
 
     async fn groups(&self, filter: &Filter, limit: u32) -> Result<Groups, StoreError> {
-        let letters = self.letters(filter);
-        let complete = letters.len() <= GROUPED_MAX as usize;
-        let mut groups: HashMap<String, Group> = HashMap::new();
-        let mut examined = 0;
-        for letter in letters.into_iter().take(GROUPED_MAX as usize).map(Row::into_letter) {
-            examined += 1;
-            let group = groups.entry(letter.error_class.clone()).or_insert(Group {
-                error_class: letter.error_class,
-                count: 0,
-                example: letter.last_error,
-                oldest: letter.created_at,
-                newest: letter.created_at,
-            });
-            group.count += 1;
-            group.oldest = letter.created_at;
+        let mut grouping = Grouping::default();
+        for letter in self.letters(filter).into_iter().take(GROUPED_MAX as usize).map(Row::into_letter) {
+            grouping.add(letter.last_error, 1, letter.created_at, letter.created_at);
         }
-        let mut groups: Vec<Group> = groups.into_values().collect();
-        groups.sort_by_cached_key(|group| (Reverse(group.count), group.error_class.clone()));
-        groups.truncate(limit as usize);
-        Ok(Groups { groups, examined, complete })
+        Ok(grouping.finish(limit))
     }
 
     async fn show(&self, id: Uuid) -> Result<Option<Detail>, StoreError> {
-        let history = self.audit().into_iter().rev().filter(|entry| entry.event_id == id).collect();
-        Ok(self.row(id).map(|row| row.into_detail(history)))
+        Ok(self.row(id).map(Row::into_detail))
+    }
+
+    async fn history(&self, id: Uuid) -> Result<Vec<AuditEntry>, StoreError> {
+        Ok(self.audit().into_iter().rev().filter(|entry| entry.event_id == id).take(HISTORY_MAX as usize).collect())
     }
 
     async fn change(&self, request: &Request, span: &Span) -> Result<Batch, StoreError> {
@@ -72,7 +59,8 @@ impl DeadLetters for MemoryStore {
         for row in letters {
             if self.change_one(request, &row) {
                 batch.changed.push(row.event.id);
-                batch.recent += u64::from(row.is_recent(request.duplicate_window));
+                let is_sent_again = request.action() == Action::Requeue;
+                batch.recent += u64::from(is_sent_again && row.is_recent(request.duplicate_window));
             }
         }
         self.shared.committed.notify_waiters();
@@ -166,7 +154,7 @@ impl Row {
         }
     }
 
-    fn into_detail(self, history: Vec<AuditEntry>) -> Detail {
+    fn into_detail(self) -> Detail {
         let payload = String::from_utf8_lossy(&self.event.payload);
         Detail {
             status: self.status,
@@ -176,7 +164,6 @@ impl Row {
             headers: json!(self.event.headers).to_string(),
             carrier: self.event.carrier.to_json(),
             letter: self.into_letter(),
-            history,
         }
     }
 

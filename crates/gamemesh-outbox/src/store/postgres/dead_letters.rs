@@ -1,30 +1,223 @@
 use std::time::Duration;
 
+use jiff::Timestamp;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
-use super::PostgresStore;
-use crate::store::dead_letters::{Batch, Count, DeadLetters, Detail, Filter, Groups, Listed, Page, Request, Span};
-use crate::store::{StoreError, StoreErrorKind};
+use super::claim::micros;
+use super::row::ServerTime;
+use super::session::{Session, answer};
+use super::{ANSWER_WITHIN, PostgresStore, sql};
+use crate::store::dead_letters::{
+    Action, AuditEntry, Batch, Count, Cursor, DeadLetter, DeadLetters, Detail, Filter, GROUPED_MAX, Group, Groups,
+    Listed, PAYLOAD_SHOWN_MAX, Page, Request, Span, error_class,
+};
+use crate::store::{Status, StoreError, StoreErrorKind};
+
+type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
 impl DeadLetters for PostgresStore {
     async fn list(&self, filter: &Filter, page: &Page) -> Result<Listed, StoreError> {
-        let _ = (filter, page);
-        Err(StoreError::new(StoreErrorKind::Unusable, "not there yet"))
+        let (after, limit) = (Place::of(page.after.as_ref())?, i64::from(page.size()) + 1);
+        let mut params = meant(filter);
+        params.extend(after.params());
+        params.push((&limit, Type::INT8));
+        let rows = self.read("cannot list dead letters", sql::DEAD_LETTERS, &params).await?;
+        Ok(Listed::page(rows.iter().map(letter).collect(), page.size()))
     }
 
-    async fn count(&self, _: &Filter, _: Duration) -> Result<Count, StoreError> {
-        Err(StoreError::new(StoreErrorKind::Unusable, "not there yet"))
+    async fn count(&self, filter: &Filter, window: Duration) -> Result<Count, StoreError> {
+        let window = micros(window);
+        let mut params = meant(filter);
+        params.push((&window, Type::INT8));
+        let rows = self.read("cannot count dead letters", sql::DEAD_LETTER_COUNT, &params).await?;
+        let count = |column| rows.first().map_or(0, |row| row.get::<_, i64>(column).unsigned_abs());
+        Ok(Count { letters: count("letters"), recent: count("recent") })
     }
 
-    async fn groups(&self, _: &Filter, _: u32) -> Result<Groups, StoreError> {
-        Err(StoreError::new(StoreErrorKind::Unusable, "not there yet"))
+    async fn groups(&self, filter: &Filter, limit: u32) -> Result<Groups, StoreError> {
+        let (examined, limit) = (i64::from(GROUPED_MAX), i64::from(limit));
+        let mut params = meant(filter);
+        params.extend([(&examined as _, Type::INT8), (&limit as _, Type::INT8)]);
+        let rows = self.read("cannot group dead letters", sql::DEAD_LETTER_GROUPS, &params).await?;
+        let examined = rows.first().map_or(0, |row| row.get::<_, i64>("examined").unsigned_abs());
+        let groups = rows.iter().map(group).collect();
+        Ok(Groups { groups, examined, complete: examined < u64::from(GROUPED_MAX) })
     }
 
-    async fn show(&self, _: Uuid) -> Result<Option<Detail>, StoreError> {
-        Err(StoreError::new(StoreErrorKind::Unusable, "not there yet"))
+    async fn show(&self, id: Uuid) -> Result<Option<Detail>, StoreError> {
+        let characters = i32::try_from(PAYLOAD_SHOWN_MAX).unwrap_or(i32::MAX);
+        let params = [(&id as _, Type::UUID), (&characters as _, Type::INT4)];
+        let rows = self.read("cannot read an event", sql::SHOW, &params).await?;
+        Ok(rows.first().map(detail))
     }
 
-    async fn change(&self, _: &Request, _: &Span) -> Result<Batch, StoreError> {
-        Err(StoreError::new(StoreErrorKind::Unusable, "not there yet"))
+    async fn history(&self, id: Uuid) -> Result<Vec<AuditEntry>, StoreError> {
+        let rows = self.read("cannot read the audit", sql::HISTORY, &[(&id, Type::UUID)]).await?;
+        Ok(rows.iter().map(audit_entry).collect())
+    }
+
+    async fn change(&self, request: &Request, span: &Span) -> Result<Batch, StoreError> {
+        const DOING: &str = "cannot change dead letters";
+        let (after, up_to) = (Place::of(span.after.as_ref())?, Place::of(span.up_to.as_ref())?);
+        let (limit, id, window) = (i64::from(span.size()), request.id(), micros(request.duplicate_window));
+        let (actor, reason) = (request.actor(), request.reason());
+        let mut params = meant(request.filter());
+        params.extend(after.params());
+        params.extend(up_to.params());
+        params.extend([(&limit as _, Type::INT8), (&id as _, Type::UUID)]);
+        params.extend([(&actor as _, Type::TEXT), (&reason as _, Type::TEXT)]);
+        let statement = match request.action() {
+            Action::Requeue => {
+                params.push((&window, Type::INT8));
+                sql::REQUEUE
+            }
+            Action::Discard => sql::DISCARD,
+        };
+        let session = self.session().await?;
+        let rows = answer(DOING, ANSWER_WITHIN, transaction(&session, statement, &params)).await?;
+        session.give_back();
+        rows.first().map(|row| batch(row, request.action(), limit)).ok_or_else(|| unusable(DOING))
+    }
+}
+
+impl PostgresStore {
+    async fn read(&self, doing: &str, statement: &str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+        let session = self.session().await?;
+        let rows = answer(doing, ANSWER_WITHIN, session.client().query_typed(statement, params)).await?;
+        session.give_back();
+        Ok(rows)
+    }
+}
+
+/// Runs the one statement in a transaction whose settings end with it. If its answer never comes, the connection is
+/// closed and the server rolls back: what was not confirmed has not happened, unless the commit's own answer got lost.
+async fn transaction(session: &Session, statement: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Error> {
+    const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = '25s'; \
+                         SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '30s'";
+    session.client().batch_execute(BEGIN).await?;
+    let rows = session.client().query_typed(statement, params).await?;
+    session.client().batch_execute("COMMIT").await?;
+    Ok(rows)
+}
+
+/// The first six parameters of every statement that takes a filter.
+fn meant(filter: &Filter) -> Vec<Param<'_>> {
+    const ANY: &Option<Vec<Uuid>> = &None;
+    let ids: &(dyn ToSql + Sync) = if filter.ids.is_empty() { ANY } else { &filter.ids };
+    vec![
+        (ids, Type::UUID_ARRAY),
+        (&filter.topic, Type::TEXT),
+        (&filter.event_type, Type::TEXT),
+        (&filter.error_class, Type::TEXT),
+        (&filter.created_since, Type::TIMESTAMPTZ),
+        (&filter.created_until, Type::TIMESTAMPTZ),
+    ]
+}
+
+/// A cursor as two parameters.
+struct Place {
+    created_at: Option<ServerTime>,
+    id: Option<Uuid>,
+}
+
+impl Place {
+    fn of(cursor: Option<&Cursor>) -> Result<Self, StoreError> {
+        let created_at = cursor.map(ServerTime::of).transpose();
+        let created_at = created_at.map_err(|error| unusable("cannot read the cursor").with_source(error))?;
+        Ok(Self { created_at, id: cursor.map(Cursor::id) })
+    }
+
+    fn params(&self) -> [Param<'_>; 2] {
+        [(&self.created_at, Type::TIMESTAMPTZ), (&self.id, Type::UUID)]
+    }
+}
+
+fn unusable(doing: &str) -> StoreError {
+    StoreError::new(StoreErrorKind::Unusable, doing)
+}
+
+fn letter(row: &Row) -> DeadLetter {
+    let (id, created_at): (Uuid, ServerTime) = (row.get("id"), row.get("created_at"));
+    let last_error = text(row, "last_error");
+    DeadLetter {
+        cursor: created_at.cursor(id),
+        id,
+        topic: text(row, "topic"),
+        event_type: text(row, "event_type"),
+        event_key: row.try_get("event_key").unwrap_or_default(),
+        created_at: created_at.nearest(),
+        attempt_count: row.get("attempt_count"),
+        error_class: error_class(&last_error),
+        last_error,
+        last_attempt_by: row.get::<_, ServerTime>("available_at").nearest(),
+    }
+}
+
+/// Reads text that is there. Where the database's encoding lets bytes through that are no text, nothing can be shown.
+fn text(row: &Row, column: &str) -> String {
+    row.try_get(column).unwrap_or_else(|_| "(not UTF-8)".to_owned())
+}
+
+fn group(row: &Row) -> Group {
+    Group {
+        error_class: text(row, "error_class"),
+        count: row.get::<_, i64>("letters").unsigned_abs(),
+        example: text(row, "example"),
+        oldest: time(row, "oldest"),
+        newest: time(row, "newest"),
+    }
+}
+
+fn time(row: &Row, column: &str) -> Timestamp {
+    row.get::<_, ServerTime>(column).nearest()
+}
+
+fn detail(row: &Row) -> Detail {
+    Detail {
+        letter: letter(row),
+        status: match row.get("status") {
+            "PENDING" => Status::Pending,
+            "PUBLISHED" => Status::Published,
+            _ => Status::Failed,
+        },
+        published_at: row.get::<_, Option<ServerTime>>("published_at").map(ServerTime::nearest),
+        payload: text(row, "payload"),
+        payload_bytes: row.get::<_, i64>("payload_bytes").unsigned_abs(),
+        headers: text(row, "headers"),
+        carrier: text(row, "carrier"),
+    }
+}
+
+fn audit_entry(row: &Row) -> AuditEntry {
+    let json = |column| {
+        let text: Option<String> = row.get(column);
+        text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    };
+    AuditEntry {
+        id: row.get("id"),
+        at: time(row, "at"),
+        actor: row.get("actor"),
+        action: row.get("action"),
+        event_id: row.get("event_id"),
+        request_id: row.get("request_id"),
+        reason: row.get("reason"),
+        before: json("before"),
+        after: json("after"),
+    }
+}
+
+fn batch(row: &Row, action: Action, limit: i64) -> Batch {
+    let last = row.get::<_, Option<ServerTime>>("last_created_at").zip(row.get::<_, Option<Uuid>>("last_id"));
+    let is_full = row.get::<_, i64>("meant") >= limit;
+    Batch {
+        changed: row.get("changed"),
+        recent: match action {
+            Action::Requeue => row.get::<_, i64>("recent").unsigned_abs(),
+            // What nobody will send meets no copy of itself.
+            Action::Discard => 0,
+        },
+        next: last.filter(|_| is_full).map(|(created_at, id)| created_at.cursor(id)),
     }
 }

@@ -1,12 +1,14 @@
 use std::error::Error;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 use tokio_postgres::Row;
-use tokio_postgres::types::{FromSql, Type};
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+use uuid::Uuid;
 
 use crate::carrier::Carrier;
 use crate::event::{Event, Headers};
+use crate::store::dead_letters::{Cursor, InvalidCursor};
 use crate::store::payload_too_large;
 
 /// Microseconds since 2000-01-01 UTC, as the server sends them. It knows infinities and years that no other clock has,
@@ -22,8 +24,31 @@ impl ServerTime {
     }
 
     /// The nearest time that can be shown.
-    fn nearest(self) -> Timestamp {
+    pub(super) fn nearest(self) -> Timestamp {
         self.timestamp().unwrap_or(if self.0 < 0 { Timestamp::MIN } else { Timestamp::MAX })
+    }
+}
+
+impl ToSql for ServerTime {
+    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        self.0.to_sql(ty, out)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TIMESTAMPTZ
+    }
+
+    to_sql_checked!();
+}
+
+/// A cursor holds the time as the server counts it, infinities included.
+impl ServerTime {
+    pub(super) fn cursor(self, id: Uuid) -> Cursor {
+        Cursor::new(self.0.to_string(), id)
+    }
+
+    pub(super) fn of(cursor: &Cursor) -> Result<Self, InvalidCursor> {
+        cursor.number().map(Self)
     }
 }
 

@@ -26,10 +26,11 @@ pub static EXAMPLE_MIGRATIONS: [Migration; 2] = [
     migration!(2, "create_player_stats", "0002_create_player_stats"),
 ];
 
-static MIGRATIONS: [Migration; 3] = [
+static MIGRATIONS: [Migration; 4] = [
     migration!(3, "create_outbox_events", "0003_create_outbox_events"),
     migration!(4, "outbox_dead_letter", "0004_outbox_dead_letter"),
     migration!(5, "outbox_due_keys_headers", "0005_outbox_due_keys_headers"),
+    migration!(6, "outbox_audit", "0006_outbox_audit"),
 ];
 
 /// What the relay's statements name.
@@ -77,6 +78,7 @@ impl Schema for PostgresStore {
             Some(column) => {
                 Err(unusable(format!("table outbox_events has no column {column}, which this relay needs; {HINT}")))
             }
+            None if !found.has_audit => Err(unusable(format!("table outbox_audit does not exist; {HINT}"))),
             None => Ok(()),
         }
     }
@@ -148,6 +150,7 @@ impl PostgresStore {
             };
             Ok(Found {
                 exists: row.try_get("exists")?,
+                has_audit: row.try_get("has_audit")?,
                 columns: row.try_get("columns")?,
                 applied: applied
                     .iter()
@@ -163,6 +166,7 @@ impl PostgresStore {
 
 struct Found {
     exists: bool,
+    has_audit: bool,
     columns: Vec<String>,
     applied: Vec<(i64, String)>,
 }

@@ -150,7 +150,7 @@ impl Changes {
     }
 }
 
-fn json(value: &impl Serialize) -> String {
+pub(super) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("ids, strings and finite numbers always serialize")
 }
 

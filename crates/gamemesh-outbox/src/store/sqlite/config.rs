@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteSynchronous};
 
+use crate::store::dead_letters::error_class;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// Where the database is and how to open it.
@@ -73,7 +74,11 @@ impl SqliteConfig {
 
     /// Options for the store's own connections.
     pub(super) fn relay_options(&self) -> SqliteConnectOptions {
-        self.connect_options().synchronous(SqliteSynchronous::Normal)
+        // Statements put a space before each text, because an empty one may reach a collation as a null pointer.
+        let class = |text: &str| error_class(text.strip_prefix(' ').unwrap_or(text));
+        self.connect_options()
+            .synchronous(SqliteSynchronous::Normal)
+            .collation("outbox_error_class", move |left, right| class(left).cmp(&class(right)))
     }
 
     pub(super) fn patience(&self) -> Duration {

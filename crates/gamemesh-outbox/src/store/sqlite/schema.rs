@@ -20,14 +20,16 @@ macro_rules! migration {
     };
 }
 
-static MIGRATIONS: [Migration; 3] = [
+static MIGRATIONS: [Migration; 4] = [
     migration!(3, "0003", "create_outbox_events"),
     migration!(4, "0004", "outbox_dead_letter"),
     migration!(5, "0005", "outbox_due_keys_headers"),
+    migration!(6, "0006", "outbox_audit"),
 ];
 
 const APPLIED: &str = include_str!("sql/applied.sql");
 const HAS_BOOKKEEPING: &str = include_str!("sql/has_bookkeeping.sql");
+const HAS_AUDIT: &str = include_str!("sql/has_audit.sql");
 const MISSING_COLUMNS: &str = include_str!("sql/missing_columns.sql");
 
 impl Schema for SqliteStore {
@@ -38,13 +40,15 @@ impl Schema for SqliteStore {
     async fn check_schema(&self) -> Result<(), StoreError> {
         let missing = sqlx::query_scalar::<_, String>(MISSING_COLUMNS).fetch_all(&self.inner.readers).await;
         let missing = missing.map_err(|error| store_error("read the schema", error))?;
-        if missing.is_empty() {
+        const HINT: &str = "hint: run `outbox-relay migrate up`";
+        let problem = if !missing.is_empty() {
+            let missing = missing.join(", ");
+            format!("table outbox_events: expected the columns {missing}, got none of that name; {HINT}")
+        } else if !self.has(HAS_AUDIT).await? {
+            format!("table outbox_audit does not exist; {HINT}")
+        } else {
             return Ok(());
-        }
-        let problem = format!(
-            "table outbox_events: expected the columns {}, got none of that name; hint: run `outbox-relay migrate up`",
-            missing.join(", "),
-        );
+        };
         Err(StoreError::new(StoreErrorKind::Unusable, problem))
     }
 
@@ -75,5 +79,12 @@ impl Schema for SqliteStore {
         let versions = migrate::down::<SqliteConnection>(tx.deref_mut(), BOOKKEEPING, &MIGRATIONS, target).await?;
         tx.commit().await.map_err(|error| store_error("commit the migrations", error))?;
         Ok(versions)
+    }
+}
+
+impl SqliteStore {
+    async fn has(&self, question: &'static str) -> Result<bool, StoreError> {
+        let answer = sqlx::query_scalar(question).fetch_one(&self.inner.readers).await;
+        answer.map_err(|error| store_error("read the schema", error))
     }
 }

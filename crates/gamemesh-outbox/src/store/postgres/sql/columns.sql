@@ -1,5 +1,6 @@
--- Says whether the table exists where this connection looks for it, and which columns it has.
+-- Says whether the tables exist where this connection looks for them, and which columns the events have.
 SELECT to_regclass('outbox_events') IS NOT NULL AS exists,
+       to_regclass('outbox_audit') IS NOT NULL AS has_audit,
        ARRAY(
            SELECT attname::text FROM pg_attribute
            WHERE attrelid = to_regclass('outbox_events') AND attnum > 0 AND NOT attisdropped

@@ -12,9 +12,15 @@ statements! {
     CHARGE = "charge.sql";
     CLAIM = "claim.sql";
     COLUMNS = "columns.sql";
+    DEAD_LETTER_COUNT = "dead_letter_count.sql";
+    DEAD_LETTER_GROUPS = "dead_letter_groups.sql";
     DEAD_LETTERS = "dead_letters.sql";
     DEFER = "defer.sql";
     DELETE_PUBLISHED = "delete_published.sql";
+    DISCARD = "discard.sql";
+    HISTORY = "history.sql";
     MARK_PUBLISHED = "mark_published.sql";
     PRUNE = "prune.sql";
+    REQUEUE = "requeue.sql";
+    SHOW = "show.sql";
 }

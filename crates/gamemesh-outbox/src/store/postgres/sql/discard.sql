@@ -1,0 +1,55 @@
+-- Deletes letters, otherwise as requeue.sql. Migration 0006 says what the audit keeps of them, and why.
+WITH meant AS MATERIALIZED (
+    SELECT event.id, event.created_at
+    FROM outbox_events AS event
+    WHERE event.status = 'FAILED'
+      AND ($1::uuid[] IS NULL OR event.id = ANY ($1::uuid[]))
+      AND ($2::text IS NULL OR event.topic = $2::text)
+      AND ($3::text IS NULL OR event.event_type = $3::text)
+      AND ($4::text IS NULL OR outbox_error_class(event.last_error) = $4::text)
+      AND ($5::timestamptz IS NULL OR event.created_at >= $5::timestamptz)
+      AND ($6::timestamptz IS NULL OR event.created_at < $6::timestamptz)
+      AND ($7::timestamptz IS NULL OR (event.created_at, event.id) > ($7::timestamptz, $8::uuid))
+      AND ($9::timestamptz IS NULL OR (event.created_at, event.id) <= ($9::timestamptz, $10::uuid))
+    ORDER BY event.created_at, event.id
+    LIMIT $11::bigint
+),
+held AS MATERIALIZED (
+    SELECT event.id
+    FROM meant
+    JOIN outbox_events AS event ON event.id = meant.id
+    WHERE event.status = 'FAILED'
+      AND NOT EXISTS (
+          SELECT FROM outbox_audit AS done WHERE done.request_id = $12::uuid AND done.event_id = event.id
+      )
+    ORDER BY meant.created_at, meant.id
+    FOR UPDATE OF event
+),
+discarded AS (
+    DELETE FROM outbox_events AS event
+    USING held
+    WHERE event.id = held.id
+    RETURNING event.*
+),
+audited AS (
+    INSERT INTO outbox_audit (actor, action, event_id, request_id, reason, before)
+    SELECT $13::text, 'discard', discarded.id, $12::uuid, $14::text,
+           jsonb_build_object(
+               'status', status,
+               'attempt_count', attempt_count,
+               'last_error', last_error,
+               'topic', topic,
+               'event_type', event_type,
+               'event_key', event_key,
+               'created_at', created_at,
+               'payload_bytes', octet_length(payload.bytes),
+               'payload_sha256', encode(sha256(payload.bytes), 'hex')
+           )
+    FROM discarded
+    CROSS JOIN LATERAL (SELECT convert_to(discarded.payload::text, 'UTF8') AS bytes OFFSET 0) AS payload
+    RETURNING event_id
+)
+SELECT (SELECT count(*) FROM meant) AS meant,
+       (SELECT created_at FROM meant ORDER BY created_at DESC, id DESC LIMIT 1) AS last_created_at,
+       (SELECT id FROM meant ORDER BY created_at DESC, id DESC LIMIT 1) AS last_id,
+       ARRAY(SELECT event_id FROM audited) AS changed

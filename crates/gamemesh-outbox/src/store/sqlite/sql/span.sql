@@ -1,0 +1,25 @@
+-- The next ?11 of the letters that ?1 to ?6 mean, oldest first, after (?7, ?8) and up to (?9, ?10), with what the audit keeps
+-- of them. One that request ?12 has changed before is left alone. ?13: see dead_letter_count.sql. The write lock is held
+-- already, so nothing changes before the change.
+SELECT
+    CAST(id AS BLOB) AS id,
+    CAST(created_at AS BLOB) AS created_at,
+    CAST(topic AS BLOB) AS topic,
+    CAST(event_type AS BLOB) AS event_type,
+    CAST(event_key AS BLOB) AS event_key,
+    CAST(attempt_count AS INTEGER) AS attempt_count,
+    CAST(last_error AS BLOB) AS last_error,
+    ?13 > 0 AND available_at > strftime('%Y-%m-%dT%H:%M:%fZ', 'now', printf('-%.3f seconds', ?13)) AS is_recent,
+    EXISTS (SELECT 1 FROM outbox_audit WHERE request_id = ?12 AND event_id = outbox_events.id) AS is_done
+FROM outbox_events
+WHERE status = 'FAILED'
+  AND (?1 IS NULL OR id IN (SELECT value FROM json_each(?1)))
+  AND (?2 IS NULL OR topic = ?2)
+  AND (?3 IS NULL OR event_type = ?3)
+  AND (?4 IS NULL OR ' ' || last_error = ' ' || ?4 COLLATE outbox_error_class)
+  AND (?5 IS NULL OR strftime('%Y-%m-%dT%H:%M:%fZ', created_at) >= ?5)
+  AND (?6 IS NULL OR strftime('%Y-%m-%dT%H:%M:%fZ', created_at) < ?6)
+  AND (?7 IS NULL OR (created_at, id) > (?7, ?8))
+  AND (?9 IS NULL OR (created_at, id) <= (?9, ?10))
+ORDER BY created_at, id
+LIMIT ?11
