@@ -196,7 +196,10 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
     /// Carries one batch. This is the whole path.
     async fn turn(&self) -> Result<Turn, StoreError> {
         let limit = self.claim_limit();
-        let Some(mut claim) = self.store.claim(&limit).await? else { return Ok(Turn::Idle) };
+        let started = Instant::now();
+        let claimed = self.store.claim(&limit).await?;
+        self.telemetry.claimed(started.elapsed());
+        let Some(mut claim) = claimed else { return Ok(Turn::Idle) };
         let mut events = claim.take_events();
         let full = claim.more_due();
         if full {
@@ -208,9 +211,10 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
             let receipts = self.publish(&mut events).await;
             let (outcomes, outage) = self.judge(&events, &receipts);
             let policy = self.config.settle_policy();
+            let started = Instant::now();
             let settle = claim.settle(outcomes, &policy);
             let settled = settle.instrument(info_span!("outbox.mark_published")).await?;
-            self.telemetry.settled(&settled);
+            self.telemetry.settled(started.elapsed(), &settled);
             Ok(match outage {
                 true => Turn::Outage,
                 false if full => Turn::Full,
@@ -236,7 +240,7 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
         let in_flight = self.telemetry.in_flight(events.len());
         let receipts = publish::publish(&self.bus, &self.config.validator, self.config.publish_timeout, events).await;
         drop(in_flight);
-        self.telemetry.published(started.elapsed(), &receipts);
+        self.telemetry.published(started.elapsed(), events, &receipts);
         receipts
     }
 

@@ -98,6 +98,7 @@ struct Relaying<'a> {
 impl WithStore for Relaying<'_> {
     async fn with_store(self, store: impl OutboxStore, _: impl Producer) -> Result<(), CommandError> {
         let Self { config, bus, telemetry, state, stop } = self;
+        telemetry.built(env!("CARGO_PKG_VERSION"), newest_migration(&store));
         state.watch_store(store.clone());
         state.watch_bus(bus.clone());
         tokio::select! {
@@ -131,6 +132,11 @@ impl WithStore for Relaying<'_> {
         let (relayed, ()) = tokio::join!(relaying, pruning);
         Ok(relayed?)
     }
+}
+
+/// Returns the newest schema version that this program knows for the store.
+fn newest_migration<S: Schema>(_: &S) -> i64 {
+    S::migrations().last().map_or(0, |migration| migration.version)
 }
 
 /// Waits for a database that is down; fails where the schema can never be used.
