@@ -10,5 +10,6 @@ mod migrate;
 mod otlp;
 mod program;
 mod relay;
+mod roles;
 mod secrets;
 mod serving;
