@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::commands::dead_letters::DeadLettersCommand;
 use crate::commands::demo::DemoArgs;
 use crate::commands::emit::EmitArgs;
 use crate::commands::migrate::MigrateCommand;
@@ -42,6 +43,9 @@ pub(crate) enum Command {
     /// The whole input is one transaction: after an error, which names the line, nothing was written, and the corrected
     /// input can be sent again. So input that never ends is never committed.
     Emit(EmitArgs),
+    /// Lists, shows, requeues and discards events that were set aside as FAILED
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
     /// Shows the outbox at work, with everything built in, and checks that nothing was lost
     Demo(DemoArgs),
 }

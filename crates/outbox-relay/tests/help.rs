@@ -2,11 +2,16 @@ use crate::program::run;
 
 #[test]
 fn every_command_says_what_it_does() {
-    let commands: [(&str, &[&str]); 9] = [
+    let commands: [(&str, &[&str]); 14] = [
         ("help", &["--help"]),
         ("help_run", &["run", "--help"]),
         ("help_demo", &["demo", "--help"]),
         ("help_emit", &["emit", "--help"]),
+        ("help_dead_letters", &["dead-letters", "--help"]),
+        ("help_dead_letters_list", &["dead-letters", "list", "--help"]),
+        ("help_dead_letters_show", &["dead-letters", "show", "--help"]),
+        ("help_dead_letters_requeue", &["dead-letters", "requeue", "--help"]),
+        ("help_dead_letters_discard", &["dead-letters", "discard", "--help"]),
         ("help_migrate", &["migrate", "--help"]),
         ("help_migrate_up", &["migrate", "up", "--help"]),
         ("help_migrate_down", &["migrate", "down", "--help"]),

@@ -1,5 +1,6 @@
 //! The commands.
 
+pub(crate) mod dead_letters;
 pub(crate) mod demo;
 pub(crate) mod emit;
 pub(crate) mod migrate;
@@ -20,6 +21,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Command::Run => block_on(run::run(load()?)),
         Command::Migrate(command) => block_on(migrate::migrate(load()?, command)),
         Command::Emit(args) => block_on(emit::emit(load()?, args)),
+        Command::DeadLetters(command) => block_on(dead_letters::dead_letters(load()?, command)),
         Command::Demo(args) => block_on(demo::demo(args)),
     }
 }
