@@ -7,6 +7,8 @@
 -- your own members of these roles. docs/security-roles.md says who needs which.
 
 BEGIN;
+-- What is dropped and made again need not be told.
+SET LOCAL client_min_messages = warning;
 
 DO $$
 DECLARE

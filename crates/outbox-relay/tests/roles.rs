@@ -1,10 +1,13 @@
 //! `deployments/postgres/roles.sql` in a real PostgreSQL: what each role may do works, and the rest is refused.
 
+use gamemesh_outbox::store::dead_letters::{Action, Filter, Options, Request, act};
+use gamemesh_outbox::store::postgres::{PostgresConfig, PostgresStore};
 use outbox_testkit::servers::{NatsServer, PostgresServer, TestDatabase};
 use outbox_testkit::wait_until;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
+use crate::documents::{read, root};
 use crate::program::{Relay, run, transcript};
 
 /// A server of its own, because roles are the same in all databases of a server.
@@ -61,8 +64,7 @@ impl Scene {
 }
 
 fn roles() -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deployments/postgres/roles.sql");
-    std::fs::read_to_string(path).unwrap()
+    read(&root().join("deployments/postgres/roles.sql"))
 }
 
 async fn refused(client: &Client, statements: &[&str]) {
@@ -180,6 +182,18 @@ async fn operator_touches_dead_letters_only(scene: &Scene) {
     let requeue = "UPDATE outbox_events SET status = 'PENDING', attempt_count = 0, available_at = now()";
     assert_eq!(operator.execute(requeue, &[]).await.unwrap(), 1);
     assert_eq!(scene.states().await, ["PENDING", "PENDING", "PUBLISHED"]);
+    let audited = "INSERT INTO outbox_audit (actor, action, event_id, request_id, before)
+                   VALUES ('ada', 'requeue', gen_random_uuid(), gen_random_uuid(), '{}');
+                   SELECT outbox_error_class('too large'), count(*) FROM outbox_audit";
+    operator.batch_execute(audited).await.unwrap();
+    let forged = [
+        "UPDATE outbox_audit SET actor = 'bob'",
+        "DELETE FROM outbox_audit",
+        "TRUNCATE outbox_audit",
+        "INSERT INTO outbox_audit (at, actor, action, event_id, request_id, before)
+         VALUES (now(), 'bob', 'requeue', gen_random_uuid(), gen_random_uuid(), '{}')",
+    ];
+    refused(&operator, &forged).await;
     scene.one_of_each_state().await;
     assert_eq!(operator.execute("DELETE FROM outbox_events", &[]).await.unwrap(), 1);
     assert_eq!(scene.states().await, ["PENDING", "PUBLISHED"]);
@@ -234,6 +248,27 @@ async fn a_relay_and_its_pruning_work_under_their_roles() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_changed_under_the_operators_role_and_no_other() {
+    let scene = Scene::new(&[("operator", "outbox_operator"), ("relay", "outbox_relay, outbox_pruner")]).await;
+    let store = |login| PostgresStore::new(PostgresConfig::from_dsn(&scene.dsn(login)).unwrap()).unwrap();
+    for (action, left) in
+        [(Action::Requeue, ["PENDING", "PENDING", "PUBLISHED"]), (Action::Discard, ["", "PENDING", "PUBLISHED"])]
+    {
+        scene.one_of_each_state().await;
+        let request = Request::new(action, Filter::default(), "ada@console", "limit raised").unwrap();
+        act(&store("relay"), &request, Options::default(), |_, _| {})
+            .await
+            .expect_err("the relay's role is not enough");
+        assert_eq!(scene.states().await, ["FAILED", "PENDING", "PUBLISHED"]);
+        let report = act(&store("operator"), &request, Options::default(), |_, _| {}).await.unwrap();
+        assert_eq!(report.changed, 1);
+        assert_eq!(scene.states().await, left.iter().filter(|state| !state.is_empty()).copied().collect::<Vec<_>>());
+    }
+    let audited = scene.admin.query_one("SELECT count(*) FROM outbox_audit WHERE actor = 'ada@console'", &[]).await;
+    assert_eq!(audited.unwrap().get::<_, i64>(0), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_deletes_needs_the_role_for_it() {
     let scene = Scene::new(&[("app", "outbox_producer"), ("relay", "outbox_relay, outbox_deleter")]).await;
     let app = scene.login("app").await;
@@ -276,4 +311,23 @@ async fn later_migrations_run_as_a_member_of_the_owner() {
         assert!(output.status.success(), "{}", transcript(&output));
     }
     scene.admin.batch_execute(&roles()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compose_gives_its_logins_their_roles() {
+    let scene = Scene::new(&[]).await;
+    for _ in 0..2 {
+        for file in ["deployments/postgres/roles.sql", "deployments/compose/local-only/logins.sql"] {
+            let mut psql = std::process::Command::new("psql");
+            psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &scene.database.url(), "-f"]).arg(root().join(file));
+            let output = psql.output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+    let player = scene.login("player").await;
+    let work = "CREATE TABLE players (id int); SELECT outbox_publish('events.player', 'registered', '{}')";
+    player.batch_execute(work).await.unwrap();
+    let relay = scene.login("relay").await;
+    relay.batch_execute("SELECT payload FROM outbox_events FOR UPDATE SKIP LOCKED").await.unwrap();
+    refused(&relay, &["UPDATE outbox_events SET payload = '1'"]).await;
 }
