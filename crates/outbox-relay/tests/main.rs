@@ -5,6 +5,8 @@
 mod configuration;
 mod dead_letters;
 mod delivery;
+mod deployment;
+mod documents;
 mod emit;
 mod help;
 mod migrate;
@@ -12,5 +14,6 @@ mod otlp;
 mod program;
 mod relay;
 mod roles;
+mod sandbox;
 mod secrets;
 mod serving;

@@ -56,9 +56,16 @@ pub(crate) struct Relay {
 impl Relay {
     /// Starts a relay on a free port and waits until it serves its endpoints.
     pub(crate) fn start(environment: &[(&str, &str)]) -> Self {
-        let fixed = [("HTTP_PORT", "0"), ("OUTBOX_HTTP_ADDRESS", "127.0.0.1"), ("OUTBOX_LOG_FORMAT", "json")];
-        let mut command = command(&["run"], &fixed);
-        command.envs(environment.iter().copied());
+        Self::start_command(command(&["run"], environment))
+    }
+
+    /// Starts a relay by a command that becomes one, and has its settings.
+    pub(crate) fn start_command(mut command: Command) -> Self {
+        for (name, value) in [("HTTP_PORT", "0"), ("OUTBOX_HTTP_ADDRESS", "127.0.0.1"), ("OUTBOX_LOG_FORMAT", "json")] {
+            if !command.get_envs().any(|(set, _)| set == name) {
+                command.env(name, value);
+            }
+        }
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = lines(child.stderr.take().unwrap());
         let stdout = lines(child.stdout.take().unwrap());
@@ -88,6 +95,11 @@ impl Relay {
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
         (head.to_owned(), body.to_owned())
+    }
+
+    /// Returns its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal.
