@@ -255,7 +255,8 @@ async fn dead_letters_are_changed_under_the_operators_role_and_no_other() {
         [(Action::Requeue, ["PENDING", "PENDING", "PUBLISHED"]), (Action::Discard, ["", "PENDING", "PUBLISHED"])]
     {
         scene.one_of_each_state().await;
-        let request = Request::new(action, Filter::default(), "ada@console", "limit raised").unwrap();
+        let filter = Filter { topic: Some("events.player".to_owned()), ..Filter::default() };
+        let request = Request::new(action, filter, "ada@console", "limit raised").unwrap();
         act(&store("relay"), &request, Options::default(), |_, _| {})
             .await
             .expect_err("the relay's role is not enough");
