@@ -10,6 +10,7 @@ mod documents;
 mod emit;
 mod help;
 mod migrate;
+mod monitoring;
 mod otlp;
 mod program;
 mod relay;

@@ -76,6 +76,11 @@ impl Relay {
         relay
     }
 
+    /// Returns where it serves its endpoints.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Waits for a line of the log that contains `text`.
     pub(crate) fn wait_for_log(&self, text: &str) -> String {
         wait_for(&self.log, text)

@@ -8,12 +8,14 @@ mod nats;
 mod pgbouncer;
 mod postgres;
 mod process;
+mod prometheus;
 mod redis;
 
 pub use nats::NatsServer;
 pub use pgbouncer::PgBouncer;
 pub use postgres::{PostgresServer, TestDatabase};
 pub use process::Process;
+pub use prometheus::PrometheusServer;
 pub use redis::RedisServer;
 
 use std::net::{Ipv4Addr, TcpListener};
