@@ -19,6 +19,7 @@
 
 pub mod bus;
 pub mod carrier;
+pub mod diagnosis;
 pub mod event;
 pub mod producer;
 #[cfg(feature = "relay")]

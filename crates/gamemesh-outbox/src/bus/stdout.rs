@@ -20,6 +20,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Ack, BusError, BusErrorKind, BusPublisher, Receipt};
+use crate::diagnosis::{Check, Demands, Diagnose, Finding};
 use crate::event::Event;
 use crate::store::HealthCheck;
 use crate::wire;
@@ -138,4 +139,23 @@ fn push_line(out: &mut Vec<u8>, event: &Event) {
     let line_break = |byte: u8| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte };
     out.extend(wire::envelope(event).iter().copied().map(line_break));
     out.extend_from_slice(b"}\n");
+}
+/// Everything that is looked at.
+pub static CHECKS: [&Check; 1] = [&KEEPS];
+
+static KEEPS: Check = Check {
+    name: "stdout.keeps",
+    looks_at: "whether the bus keeps what it acknowledges",
+    risk: "an event that was written and not stored by the reader is gone",
+};
+
+impl<W: Write + Send + 'static> Diagnose for StdoutBus<W> {
+    async fn reach(&self) -> Result<(), String> {
+        self.check().await
+    }
+
+    async fn diagnose(&self, _: &Demands) -> Vec<Finding> {
+        let fix = "EVENT_BUS=nats or EVENT_BUS=redis, unless the program behind the pipe stores each line";
+        vec![KEEPS.warning("a written line counts as published, whoever reads it", fix)]
+    }
 }

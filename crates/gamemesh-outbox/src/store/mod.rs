@@ -8,6 +8,7 @@ mod error;
 pub mod memory;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod migrate;
+pub mod overview;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod schema;

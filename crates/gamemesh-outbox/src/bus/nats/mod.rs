@@ -11,6 +11,7 @@
 //! An application that compiles more than one cryptographic provider of rustls must install one as the default.
 
 mod config;
+pub mod diagnose;
 mod error;
 mod message;
 mod signals;

@@ -29,7 +29,7 @@ pub(super) struct Ensured {
 
 /// A stream that is not known to be there, and why.
 #[derive(Debug)]
-enum Problem {
+pub(super) enum Problem {
     /// JetStream as a whole does not answer.
     Bus(BusError),
     /// It answered, or the permission to ask is missing: publishing may work all the same.
@@ -37,7 +37,7 @@ enum Problem {
 }
 
 /// What the server says about a stream.
-enum Found {
+pub(super) enum Found {
     Stream(Box<Config>),
     Missing,
     /// The permission to ask is missing.
@@ -107,7 +107,7 @@ impl Inner {
         }
     }
 
-    async fn find(&self, name: &str) -> Result<Found, Problem> {
+    pub(super) async fn find(&self, name: &str) -> Result<Found, Problem> {
         match self.ask(&format!("STREAM.INFO.{name}"), &()).await {
             Ok(Response::Ok(info)) => Ok(Found::Stream(Box::new(info.config))),
             Ok(Response::Err { error }) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(Found::Missing),
@@ -179,7 +179,7 @@ fn concerns(config: &Config, wanted: &[String]) -> Vec<String> {
 }
 
 /// Says whether a stream's subject `pattern` takes everything that `subject` (which may end in `>`) takes.
-fn covers(pattern: &str, subject: &str) -> bool {
+pub(super) fn covers(pattern: &str, subject: &str) -> bool {
     let (mut pattern, mut subject) = (pattern.split('.'), subject.split('.'));
     loop {
         match (pattern.next(), subject.next()) {

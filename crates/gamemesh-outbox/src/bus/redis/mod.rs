@@ -20,6 +20,7 @@
 //! of rustls must install one as the default.
 
 mod config;
+pub mod diagnose;
 mod error;
 
 use std::collections::HashMap;

@@ -7,8 +7,10 @@
 mod claim;
 mod config;
 mod dead_letters;
+pub mod diagnose;
 mod dsn;
 mod error;
+mod overview;
 mod row;
 mod schema;
 mod session;

@@ -81,6 +81,11 @@ pub(super) fn event(row: &Row, event_bytes: u64) -> Event {
     Event { id, topic, event_type, payload, carrier, headers, key, created_at, attempt_count, defect }
 }
 
+/// Reads a time that may be missing, as near as it can be shown.
+pub(super) fn nearest_time(row: &Row, column: &str) -> Result<Option<Timestamp>, tokio_postgres::Error> {
+    Ok(row.try_get::<_, Option<ServerTime>>(column)?.map(ServerTime::nearest))
+}
+
 /// Keeps the first defect and goes on without the value.
 fn or_defect<T: Default>(value: Result<T, String>, defect: &mut Option<String>) -> T {
     value.unwrap_or_else(|found| {

@@ -19,8 +19,18 @@ statements! {
     DELETE_PUBLISHED = "delete_published.sql";
     DISCARD = "discard.sql";
     HISTORY = "history.sql";
+    DIAGNOSE_CONNECTION = "diagnose_connection.sql";
+    DIAGNOSE_HORIZON = "diagnose_horizon.sql";
+    DIAGNOSE_INDEXES = "diagnose_indexes.sql";
+    DIAGNOSE_PRIVILEGES = "diagnose_privileges.sql";
+    DIAGNOSE_SERVER = "diagnose_server.sql";
+    DIAGNOSE_SLOTS = "diagnose_slots.sql";
+    DIAGNOSE_TABLE = "diagnose_table.sql";
     MARK_PUBLISHED = "mark_published.sql";
+    OVERVIEW = "overview.sql";
     PRUNE = "prune.sql";
     REQUEUE = "requeue.sql";
     SHOW = "show.sql";
+    RELAYS = "relays.sql";
+    TOPICS = "topics.sql";
 }

@@ -1,0 +1,79 @@
+//! What can be wrong with a PostgreSQL server, seen from the relay's own role. Collecting is here, judging in `judge`.
+
+mod checks;
+mod collect;
+mod judge;
+
+pub use self::checks::CHECKS;
+use self::checks::{CLOCK, CONNECTION, HORIZON, INDEXES, POOLER, PRIVILEGES, SCHEMA, SLOTS, VACUUM};
+use super::PostgresStore;
+use super::error::one_line;
+use crate::diagnosis::{Check, Demands, Diagnose, Finding};
+use crate::store::schema::Schema;
+use crate::store::{HealthCheck, StoreError, StoreErrorKind};
+
+impl Diagnose for PostgresStore {
+    async fn reach(&self) -> Result<(), String> {
+        self.check().await
+    }
+
+    async fn diagnose(&self, demands: &Demands) -> Vec<Finding> {
+        // First, while no connection of this process has warmed a pooler up.
+        let pooler = self.pooler().await;
+        let server = match self.server().await {
+            Ok(server) => server,
+            Err(error) => {
+                let fix =
+                    "start the server, or correct POSTGRES_DSN or DATABASE_URL; `psql` with the same string says more";
+                return vec![CONNECTION.error(one_line(&error), fix)];
+            }
+        };
+        let mut findings = vec![judge::connection(&server)];
+        findings.push(judge::version(&server));
+        findings.extend(or_unknown(&POOLER, pooler.map(|pooler| vec![judge::pooler(&pooler)])));
+        findings.push(judge::tls(&server));
+        findings.push(self.schema().await);
+        let (indexes, privileges) = (self.indexes().await, self.privileges(demands.deletes).await);
+        findings.extend(or_unknown(&INDEXES, indexes.map(|found| vec![judge::indexes(&found)])));
+        findings.extend(or_unknown(&PRIVILEGES, privileges.map(|found| vec![judge::privileges(&found)])));
+        findings.push(judge::durability(&server));
+        findings.push(judge::producers_commits(&server));
+        findings.push(judge::writable(&server));
+        findings.push(judge::headroom(&server, self.config.connections));
+        let skew = self.clock_skew().await;
+        findings.extend(or_unknown(&CLOCK, skew.map(|skew| vec![judge::clock(skew)])));
+        let holders = self.holders(demands.long_transaction).await;
+        findings
+            .extend(or_unknown(&HORIZON, holders.map(|holders| judge::horizon(&holders, demands.long_transaction))));
+        findings.extend(or_unknown(&SLOTS, self.slots().await.map(|slots| judge::slots(&slots))));
+        findings
+            .extend(or_unknown(&VACUUM, self.table().await.map(|table| vec![judge::vacuum(table, server.autovacuum)])));
+        findings
+    }
+}
+
+impl PostgresStore {
+    async fn schema(&self) -> Finding {
+        let missing = async {
+            self.check_schema().await?;
+            self.migration_status().await
+        };
+        match missing.await {
+            Ok(states) => judge::migrations(&states),
+            Err(error) if error.kind() == StoreErrorKind::Unusable => judge::unusable_schema(&error.to_string()),
+            Err(error) => unknown(&SCHEMA, &error),
+        }
+    }
+}
+
+fn or_unknown(check: &'static Check, findings: Result<Vec<Finding>, StoreError>) -> Vec<Finding> {
+    findings.unwrap_or_else(|error| vec![unknown(check, &error)])
+}
+
+/// What could not be looked at may be fine, and may not.
+fn unknown(check: &'static Check, error: &StoreError) -> Finding {
+    check.warning(
+        format!("not known: {}", one_line(error)),
+        "run doctor again, or as a role that may look: GRANT pg_monitor TO the role",
+    )
+}

@@ -1,0 +1,78 @@
+//! What can be wrong with a database file.
+
+use super::SqliteStore;
+use crate::diagnosis::{Check, Demands, Diagnose, Finding};
+use crate::store::HealthCheck;
+use crate::store::schema::Schema;
+
+/// Everything that is looked at, in the order of the findings.
+pub static CHECKS: [&Check; 3] = [&SCHEMA, &INDEXES, &JOURNAL];
+
+static SCHEMA: Check = Check {
+    name: "sqlite.schema",
+    looks_at: "whether this version can use the schema",
+    risk: "the relay does not start",
+};
+static INDEXES: Check = Check {
+    name: "sqlite.indexes",
+    looks_at: "whether every index of the migrations is there",
+    risk: "claims and counts read the whole table and slow down as it grows",
+};
+static JOURNAL: Check = Check {
+    name: "sqlite.journal",
+    looks_at: "whether the file is in WAL mode",
+    risk: "readers and writers block each other, and a producer waits for the relay",
+};
+
+const DIAGNOSE: &str = include_str!("sql/diagnose.sql");
+
+impl Diagnose for SqliteStore {
+    async fn reach(&self) -> Result<(), String> {
+        self.check().await
+    }
+
+    async fn diagnose(&self, _: &Demands) -> Vec<Finding> {
+        const MIGRATE: &str = "outbox-relay migrate up";
+        let schema = match self.check_schema().await {
+            Ok(()) => SCHEMA.ok("the schema is usable"),
+            Err(error) => SCHEMA.error(error.to_string().split("; hint: ").next().unwrap_or_default(), MIGRATE),
+        };
+        let facts = sqlx::query_as::<_, (String, String)>(DIAGNOSE).fetch_one(&self.inner.readers).await;
+        let (missing, journal) = match facts {
+            Ok(facts) => facts,
+            Err(error) => {
+                let fix = "look whether the file is a database that this user may read";
+                return vec![schema, INDEXES.error(format!("cannot look: {error}"), fix)];
+            }
+        };
+        vec![schema, judge_indexes(&missing), judge_journal(&journal)]
+    }
+}
+
+fn judge_indexes(missing: &str) -> Finding {
+    match missing {
+        "" => INDEXES.ok("all indexes are there"),
+        missing => INDEXES.warning(format!("missing: {missing}"), "outbox-relay migrate print --store sqlite"),
+    }
+}
+
+fn judge_journal(mode: &str) -> Finding {
+    match mode {
+        "wal" => JOURNAL.ok("WAL"),
+        mode => JOURNAL.warning(format!("journal_mode is {mode}"), "PRAGMA journal_mode = WAL;"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnosis::Severity;
+
+    #[test]
+    fn what_is_missing_is_named() {
+        assert_eq!(judge_indexes("").severity, Severity::Ok);
+        assert!(judge_indexes("idx_outbox_due").found.contains("idx_outbox_due"));
+        assert_eq!(judge_journal("wal").severity, Severity::Ok);
+        assert_eq!(judge_journal("delete").severity, Severity::Warning);
+    }
+}
