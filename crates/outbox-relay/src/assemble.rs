@@ -3,18 +3,21 @@
 use std::error::Error;
 use std::future::Future;
 
-use gamemesh_outbox::bus::nats::{NatsBus, NatsConfig, StreamConfig};
+use gamemesh_outbox::bus::nats::{self, NatsBus, NatsConfig, StreamConfig};
 use gamemesh_outbox::bus::redis::{RedisBus, RedisConfig};
 use gamemesh_outbox::bus::stdout::StdoutBus;
 use gamemesh_outbox::bus::{BusPublisher, Receipt};
+use gamemesh_outbox::diagnosis::{Demands, Diagnose, Finding};
 use gamemesh_outbox::event::Event;
 use gamemesh_outbox::store::dead_letters::DeadLetters;
+use gamemesh_outbox::store::overview::Overviews;
 use gamemesh_outbox::store::postgres::{PostgresConfig, PostgresStore};
 use gamemesh_outbox::store::schema::{Migration, Schema};
 use gamemesh_outbox::store::sqlite::{SqliteConfig, SqliteStore};
 use gamemesh_outbox::store::{HealthCheck, Prune, Store};
 use sqlx::{ConnectOptions, Connection};
 
+use crate::commands::doctor;
 use crate::commands::emit::Events;
 use crate::commands::migrate::StoreName;
 use crate::config::types::{Database, EventBus, StreamTopics};
@@ -25,9 +28,12 @@ use crate::report::CommandError;
 const CONNECTIONS_BESIDES_WORKERS: u32 = 2;
 
 /// Everything that the program does with a store.
-pub(crate) trait OutboxStore: Store + Schema + Prune + DeadLetters + HealthCheck + Clone {}
+pub(crate) trait OutboxStore:
+    Store + Schema + Prune + DeadLetters + HealthCheck + Overviews + Diagnose + Clone
+{
+}
 
-impl<S: Store + Schema + Prune + DeadLetters + HealthCheck + Clone> OutboxStore for S {}
+impl<S> OutboxStore for S where S: Store + Schema + Prune + DeadLetters + HealthCheck + Overviews + Diagnose + Clone {}
 
 /// Writes events, as an application would.
 pub(crate) trait Producer {
@@ -84,7 +90,7 @@ pub(crate) fn migrations(store: StoreName) -> &'static [Migration] {
 pub(crate) async fn bus(config: &Config) -> Result<AnyBus, CommandError> {
     match config.event_bus {
         EventBus::Nats => {
-            let settings = nats(&config.nats, config)?;
+            let settings = nats_config(&config.nats, config)?;
             NatsBus::connect(settings).await.map(AnyBus::Nats).map_err(|error| invalid("NATS_URL", &error))
         }
         EventBus::Redis => {
@@ -101,7 +107,7 @@ pub(crate) async fn bus(config: &Config) -> Result<AnyBus, CommandError> {
     }
 }
 
-fn nats(settings: &NatsSettings, config: &Config) -> Result<NatsConfig, CommandError> {
+fn nats_config(settings: &NatsSettings, config: &Config) -> Result<NatsConfig, CommandError> {
     let credentials = match &settings.credentials_file {
         Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
             CommandError::config(format!("NATS_CREDENTIALS_FILE: cannot read {}: {error}", path.display()))
@@ -118,6 +124,21 @@ fn nats(settings: &NatsSettings, config: &Config) -> Result<NatsConfig, CommandE
         duplicate_window: settings.duplicate_window,
         publish_timeout: config.relay.publish_timeout,
     })
+}
+
+/// Examines the bus, and for NATS the monitoring port too, which is no business of a client.
+pub(crate) async fn diagnose_bus(config: &Config, bus: &AnyBus, demands: &Demands) -> Vec<Finding> {
+    let mut findings = bus.diagnose(demands).await;
+    if matches!(bus, AnyBus::Nats(_)) {
+        findings.push(match &config.nats.monitoring_url {
+            Some(url) => {
+                let varz = doctor::varz(url.expose()).await;
+                nats::diagnose::judge_monitoring(varz.as_deref().map_err(String::as_str))
+            }
+            None => nats::diagnose::monitoring_not_configured(),
+        });
+    }
+    findings
 }
 
 /// Says which setting an adapter could not use. Adapters keep secrets out of their errors.
@@ -171,6 +192,24 @@ impl HealthCheck for AnyBus {
             Self::Nats(bus) => bus.check().await,
             Self::Redis(bus) => bus.check().await,
             Self::Stdout(bus) => bus.check().await,
+        }
+    }
+}
+
+impl Diagnose for AnyBus {
+    async fn reach(&self) -> Result<(), String> {
+        match self {
+            Self::Nats(bus) => bus.reach().await,
+            Self::Redis(bus) => bus.reach().await,
+            Self::Stdout(bus) => bus.reach().await,
+        }
+    }
+
+    async fn diagnose(&self, demands: &Demands) -> Vec<Finding> {
+        match self {
+            Self::Nats(bus) => bus.diagnose(demands).await,
+            Self::Redis(bus) => bus.diagnose(demands).await,
+            Self::Stdout(bus) => bus.diagnose(demands).await,
         }
     }
 }

@@ -6,8 +6,10 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::dead_letters::DeadLettersCommand;
 use crate::commands::demo::DemoArgs;
+use crate::commands::doctor::DoctorArgs;
 use crate::commands::emit::EmitArgs;
 use crate::commands::migrate::MigrateCommand;
+use crate::commands::status::StatusArgs;
 use crate::config::{CONFIG_ENV, reference};
 
 const EXIT_CODES: &str = "\
@@ -46,6 +48,14 @@ pub(crate) enum Command {
     /// Lists, shows, requeues and discards events that were set aside as FAILED
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
+    /// Shows what is in the outbox, and whether store and bus can be used
+    ///
+    /// Changes nothing. Exits with 1 when the store or the bus cannot be used.
+    Status(StatusArgs),
+    /// Examines the database and the bus: what is wrong, what it risks, and how to fix it
+    ///
+    /// Changes nothing. Exits with 1 when it finds an error; warnings are risks to know and to choose.
+    Doctor(DoctorArgs),
     /// Shows the outbox at work, with everything built in, and checks that nothing was lost
     Demo(DemoArgs),
 }

@@ -46,6 +46,11 @@ impl CommandError {
         Self { kind: Kind::Failure, message: message.into(), source: Some(source.into()), hint: None }
     }
 
+    /// Says what is not as it should be; the details were printed already.
+    pub(crate) fn unhealthy(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Failure, message: message.into(), source: None, hint: None }
+    }
+
     /// Says which setting cannot be used; the message holds no secret.
     pub(crate) fn config(message: impl Into<String>) -> Self {
         Self { kind: Kind::Config, message: message.into(), source: None, hint: None }

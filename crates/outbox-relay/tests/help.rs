@@ -2,7 +2,7 @@ use crate::program::run;
 
 #[test]
 fn every_command_says_what_it_does() {
-    let commands: [(&str, &[&str]); 14] = [
+    let commands: [(&str, &[&str]); 16] = [
         ("help", &["--help"]),
         ("help_run", &["run", "--help"]),
         ("help_demo", &["demo", "--help"]),
@@ -12,6 +12,8 @@ fn every_command_says_what_it_does() {
         ("help_dead_letters_show", &["dead-letters", "show", "--help"]),
         ("help_dead_letters_requeue", &["dead-letters", "requeue", "--help"]),
         ("help_dead_letters_discard", &["dead-letters", "discard", "--help"]),
+        ("help_status", &["status", "--help"]),
+        ("help_doctor", &["doctor", "--help"]),
         ("help_migrate", &["migrate", "--help"]),
         ("help_migrate_up", &["migrate", "up", "--help"]),
         ("help_migrate_down", &["migrate", "down", "--help"]),

@@ -2,9 +2,11 @@
 
 pub(crate) mod dead_letters;
 pub(crate) mod demo;
+pub(crate) mod doctor;
 pub(crate) mod emit;
 pub(crate) mod migrate;
 mod run;
+pub(crate) mod status;
 
 use std::future::Future;
 use std::io::Write;
@@ -22,6 +24,8 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Command::Migrate(command) => block_on(migrate::migrate(load()?, command)),
         Command::Emit(args) => block_on(emit::emit(load()?, args)),
         Command::DeadLetters(command) => block_on(dead_letters::dead_letters(load()?, command)),
+        Command::Status(args) => block_on(status::status(load()?, args)),
+        Command::Doctor(args) => block_on(doctor::doctor(load()?, args)),
         Command::Demo(args) => block_on(demo::demo(args)),
     }
 }
@@ -40,6 +44,11 @@ fn block_on(command: impl Future<Output = Result<(), CommandError>>) -> Result<(
     // A read of standard input cannot be ended, so it is not waited for.
     runtime.shutdown_background();
     result
+}
+
+/// Makes any text fit for one line of a terminal: names in the database are data that anybody may have written.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// Writes data to standard output.

@@ -50,6 +50,8 @@ pub(crate) struct NatsSettings {
     pub stream_max_age: Duration,
     pub stream_replicas: usize,
     pub duplicate_window: Duration,
+    /// Where the server's monitoring port is.
+    pub monitoring_url: Option<Secret>,
 }
 
 /// The settings of Redis Streams.
@@ -99,6 +101,7 @@ impl Config {
                 stream_max_age: values.get(&settings::NATS_STREAM_MAX_AGE),
                 stream_replicas: values.get(&settings::NATS_STREAM_REPLICAS),
                 duplicate_window: values.get(&settings::NATS_DUPLICATE_WINDOW),
+                monitoring_url: values.optional(&settings::NATS_MONITORING_URL),
             },
             redis: RedisSettings {
                 url: values.get(&settings::REDIS_URL),

@@ -7,8 +7,8 @@ use gamemesh_outbox::store::OnPublished;
 
 use super::types::{Database, EventBus, LogFormat, LogLevel, Sampler, Secret, StreamTopics};
 use super::values::{
-    address, choice, database_url, duration, flag, list, log_level, positive_duration, present, ratio, secret, size,
-    streams, whole,
+    address, choice, database_url, duration, flag, http_url, list, log_level, positive_duration, present, ratio,
+    secret, size, streams, whole,
 };
 
 /// One setting whose values are of type `T`.
@@ -218,6 +218,13 @@ settings! {
         env: "OUTBOX_NATS_DUPLICATE_WINDOW", key: "nats.duplicate_window", default: Some("2m"),
         expected: POSITIVE_DURATION, help: "How long those streams remember ids, and drop an event that comes again.";
         parse: positive_duration,
+    }
+    NATS_MONITORING_URL: Secret {
+        env: "OUTBOX_NATS_MONITORING_URL", key: "nats.monitoring_url", default: None,
+        expected: "a URL that begins with http://, such as http://127.0.0.1:8222",
+        help: "The monitoring port of a NATS server. Only `doctor` asks it, whether the server syncs what it stores to its \
+               disk.";
+        parse: http_url, secret: true,
     }
     REDIS_URL: Secret {
         env: "REDIS_URL", key: "redis.url", default: Some("redis://127.0.0.1:6379"),

@@ -55,6 +55,12 @@ pub(super) fn secret(text: &str) -> Option<Secret> {
     present(text).map(Secret::new)
 }
 
+/// Reads the URL of a server without TLS.
+pub(super) fn http_url(text: &str) -> Option<Secret> {
+    let url: hyper::Uri = text.parse().ok()?;
+    (url.scheme_str() == Some("http") && url.host().is_some()).then(|| Secret::new(text))
+}
+
 pub(super) fn address(text: &str) -> Option<IpAddr> {
     text.parse().ok()
 }

@@ -1,0 +1,129 @@
+//! `outbox-relay doctor`: what is wrong with the servers, what it risks, and what to paste.
+
+mod monitoring;
+#[cfg(test)]
+mod page;
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use clap::Args;
+use gamemesh_outbox::diagnosis::{Demands, Finding, Severity};
+use gamemesh_outbox::store::OnPublished;
+use serde_json::{Value, json};
+
+pub(crate) use self::monitoring::varz;
+use super::{one_line, print};
+use crate::assemble::{self, AnyBus, OutboxStore, Producer, WithStore};
+use crate::config::{Config, positive_duration};
+use crate::logging;
+use crate::report::CommandError;
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Prints JSON instead of text
+    #[arg(long)]
+    json: bool,
+    /// From which age on a transaction of the database is a long one
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = read_duration)]
+    long_transaction: Duration,
+}
+
+fn read_duration(text: &str) -> Result<Duration, String> {
+    positive_duration(text).ok_or_else(|| "expected a duration above 0, such as 250ms, 1s or 5m".to_owned())
+}
+
+/// Runs `doctor`.
+pub(crate) async fn doctor(config: Config, args: DoctorArgs) -> Result<(), CommandError> {
+    let database = config.database()?;
+    let tracing = logging::start(&config.log, &config.otel)?;
+    let bus = assemble::bus(&config).await?;
+    let examination = Examination { config: &config, bus, args };
+    let examined = assemble::with_store(&config, database, false, examination).await;
+    tracing.flush().await;
+    examined
+}
+
+struct Examination<'a> {
+    config: &'a Config,
+    bus: AnyBus,
+    args: DoctorArgs,
+}
+
+impl WithStore for Examination<'_> {
+    async fn with_store(self, store: impl OutboxStore, _: impl Producer) -> Result<(), CommandError> {
+        let demands = demands(self.config, self.args.long_transaction);
+        let (mut findings, of_bus) =
+            tokio::join!(store.diagnose(&demands), assemble::diagnose_bus(self.config, &self.bus, &demands));
+        findings.extend(of_bus);
+        // What matters most stands last, next to the prompt.
+        findings.sort_by_key(|finding| finding.severity);
+        let report = Report(findings);
+        print(&if self.args.json { format!("{:#}\n", report.json()) } else { report.text() })?;
+        match report.count(Severity::Error) {
+            0 => Ok(()),
+            count => Err(CommandError::unhealthy(format!("errors found: {count}"))),
+        }
+    }
+}
+
+/// What a relay with these settings will ask of the servers.
+fn demands(config: &Config, long_transaction: Duration) -> Demands {
+    let relay = &config.relay;
+    // A try, the longest wait after a lost acknowledgement (jitter may double it), a poll, and the next try.
+    let wait = relay.retry.initial.max(relay.outage.max) * 2;
+    Demands {
+        deletes: relay.on_published == OnPublished::Delete || config.retention.is_some(),
+        payload_bytes_max: relay.validator.payload_bytes_max,
+        retry_span: relay.publish_timeout * 2 + wait + relay.poll_interval,
+        long_transaction,
+    }
+}
+
+struct Report(Vec<Finding>);
+
+impl Report {
+    fn count(&self, severity: Severity) -> usize {
+        self.0.iter().filter(|finding| finding.severity == severity).count()
+    }
+
+    fn json(&self) -> Value {
+        let findings = self.0.iter().map(|finding| {
+            let trouble = finding.severity != Severity::Ok;
+            json!({
+                "check": finding.check.name,
+                "severity": finding.severity,
+                "found": finding.found,
+                "risk": trouble.then_some(finding.check.risk),
+                "fix": trouble.then_some(&finding.fix),
+            })
+        });
+        json!({
+            "findings": findings.collect::<Vec<_>>(),
+            "errors": self.count(Severity::Error),
+            "warnings": self.count(Severity::Warning),
+        })
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for finding in &self.0 {
+            let severity = match finding.severity {
+                Severity::Ok => "ok",
+                Severity::Warning => "warning",
+                Severity::Error => "error",
+            };
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{severity:<8} {}: {}", finding.check.name, one_line(&finding.found));
+            if finding.severity != Severity::Ok {
+                let _ = writeln!(text, "  risk:  {}\n  fix:", finding.check.risk);
+                for line in finding.fix.lines() {
+                    let _ = writeln!(text, "    {}", one_line(line));
+                }
+            }
+        }
+        let [errors, warnings, ok] = [Severity::Error, Severity::Warning, Severity::Ok].map(|kind| self.count(kind));
+        let _ = writeln!(text, "\n{errors} errors, {warnings} warnings, {ok} ok");
+        text
+    }
+}

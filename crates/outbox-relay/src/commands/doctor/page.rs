@@ -1,0 +1,83 @@
+//! The checks as the page `docs/doctor.md`, which a test keeps current.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use gamemesh_outbox::bus::{nats, redis, stdout};
+use gamemesh_outbox::diagnosis::Check;
+use gamemesh_outbox::store::{postgres, sqlite};
+
+const INTRODUCTION: &str = "\
+# Doctor
+
+<!-- Written by crates/outbox-relay/src/commands/doctor/page.rs; a test fails when this page is older. -->
+
+```sh
+outbox-relay status           # what is in the outbox, who relays it, and whether store and bus can be used
+outbox-relay doctor           # what is wrong with the servers, what it risks, and what to paste
+outbox-relay doctor --json
+```
+
+Both take the relay's own settings from its environment and only look: they create no stream and change no row.
+
+`status` exits with 0 when the store and the bus can be used and with 1 when one of them cannot. `--json` prints one object:
+`schema_version`, `pending` (of it `due` and `waiting`), `failed`, `published` (rows that are kept), `oldest_due_age_seconds`,
+`oldest_dead_letter` (when it was inserted), `topics` (the largest, `--topics` of them), `relays` (connections to PostgreSQL
+named `outbox-relay`, by address), and `store` and `bus`, each with `reachable` and `error`. Of a store that cannot be used
+the counts are left out.
+
+`doctor` exits with 0 when it found no error and with 1 when it found one; warnings are risks to know and to choose. For each
+check it says what it found; where that is not `ok`, also what it risks and the exact fix: SQL for `psql`, a command of `nats`
+or `redis-cli`, lines for a server's configuration, or a setting of the relay. Nothing is printed that could be a secret: of
+other people's queries only the words before the first literal are shown. `--json` prints `findings`, each with `check`,
+`severity`, `found`, `risk` and `fix`, and the numbers of `errors` and `warnings`.
+
+What is certain and what is a guess:
+
+- A pooler in transaction mode is proven: two connections that are open at the same time shared a backend. A pooler in
+  session mode is guessed from a backend that is older than the connection; an idle one with a fresh backend goes unnoticed.
+- Without the role `pg_monitor` other roles' transactions have no visible age. They are then listed only when they hold back
+  more than 100,000 transactions.
+- Encryption is what the database says about its own end; behind a pooler that is the way from the pooler on.
+- Clock skew is measured to within half the time that a question takes. The relay itself decides nothing by its own clock.
+- Whether NATS syncs to its disk is told on its monitoring port alone: set `OUTBOX_NATS_MONITORING_URL`, without TLS.
+";
+
+/// Everything that can be examined, by what it belongs to.
+fn checks() -> [(&'static str, &'static [&'static Check]); 5] {
+    [
+        ("PostgreSQL", &postgres::diagnose::CHECKS),
+        ("SQLite", &sqlite::diagnose::CHECKS),
+        ("NATS JetStream", &nats::diagnose::CHECKS),
+        ("Redis Streams", &redis::diagnose::CHECKS),
+        ("Standard output", &stdout::CHECKS),
+    ]
+}
+
+fn page() -> String {
+    let mut page = INTRODUCTION.to_owned();
+    for (title, checks) in checks() {
+        let _ = write!(page, "\n## {title}\n\n| Check | Looks at | Risk |\n|---|---|---|\n");
+        for check in checks {
+            let _ = writeln!(page, "| `{}` | {} | {} |", check.name, check.looks_at, check.risk);
+        }
+    }
+    page
+}
+
+/// Set `UPDATE_DOCS=1` to write the page instead.
+#[test]
+fn the_page_of_checks_is_current() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/doctor.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, page()).unwrap();
+    }
+    let written = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(written == page(), "docs/doctor.md is not current: run the tests once with UPDATE_DOCS=1");
+}
+
+#[test]
+fn every_check_has_a_name_of_its_own() {
+    let names: Vec<&str> = checks().iter().flat_map(|(_, checks)| checks.iter().map(|check| check.name)).collect();
+    assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+}
