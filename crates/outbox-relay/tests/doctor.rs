@@ -105,20 +105,18 @@ async fn what_is_wrong_with_postgres_is_named_and_the_fixes_repair_it() {
     let database = server.database().await;
     let owner = database.client().await;
     migrate_up(&[("POSTGRES_DSN", &database.dsn())]);
-    owner
-        .batch_execute(
-            "CREATE ROLE relay LOGIN;
-             GRANT pg_monitor TO relay;
-             GRANT SELECT ON outbox_migrations TO relay;
-             GRANT SELECT, UPDATE (status, published_at, attempt_count) ON outbox_events TO relay;
-             DROP INDEX idx_outbox_due;
-             SELECT pg_create_physical_replication_slot('left_behind', true);
-             BEGIN;
-             SELECT outbox_publish('events.player', 'registered', '{}');
-             PREPARE TRANSACTION 'never finished';",
-        )
-        .await
-        .unwrap();
+    let break_it = "CREATE ROLE relay LOGIN;
+        GRANT pg_monitor TO relay;
+        GRANT SELECT ON outbox_migrations TO relay;
+        GRANT SELECT, UPDATE (status, published_at, attempt_count) ON outbox_events TO relay;
+        DROP INDEX idx_outbox_due;
+        SELECT pg_create_physical_replication_slot('left_behind', true);";
+    owner.batch_execute(break_it).await.unwrap();
+    // A transaction of its own: BEGIN would take in whatever stands before it in the same message.
+    let forget = "BEGIN;
+        SELECT outbox_publish('events.player', 'registered', '{}');
+        PREPARE TRANSACTION 'never finished';";
+    owner.batch_execute(forget).await.unwrap();
     let pinning = database.client().await;
     let query =
         format!("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM outbox_events WHERE topic <> '{CANARY}'");
@@ -251,7 +249,9 @@ async fn a_redis_that_forgets_is_named_and_a_good_one_gives_no_error() {
     for line in fixes.iter().flat_map(|fix| fix.lines()).filter(|line| *line != "CONFIG REWRITE") {
         let mut words = line.split(' ');
         let mut command = redis::cmd(words.next().unwrap());
-        words.for_each(|word| drop(command.arg(word)));
+        for word in words {
+            command.arg(word);
+        }
         command.query_async::<()>(&mut connection).await.unwrap();
     }
     environment.pop();
