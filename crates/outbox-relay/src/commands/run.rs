@@ -13,7 +13,8 @@ use tracing::{info, warn};
 
 use crate::assemble::{self, AnyBus, OutboxStore, Producer, WithStore};
 use crate::config::Config;
-use crate::http::{self, AppState, Phase};
+use crate::config::types::Secret;
+use crate::http::{self, Access, AppState, Phase};
 use crate::report::CommandError;
 use crate::{logging, signals};
 
@@ -30,7 +31,8 @@ pub(crate) async fn run(config: Config) -> Result<(), CommandError> {
     let tracing = logging::start(&config.log, &config.otel)?;
     let stop = signals::stop_on_signal()?;
     let telemetry = Telemetry::new(&config.otel.service_name);
-    let state = AppState::new(&config.otel.service_name, telemetry.clone());
+    let access = Access::new(config.admin.token.as_ref().map(Secret::expose), config.admin.hosts.clone());
+    let state = AppState::new(&config.otel.service_name, telemetry.clone(), access);
 
     let listener = bind(config.http).await?;
     // Endpoints answer until the very end, so that probes see a replica that is stopping, not one that is gone.
@@ -100,7 +102,7 @@ impl WithStore for Relaying<'_> {
         let Self { config, bus, telemetry, state, stop } = self;
         telemetry.built(env!("CARGO_PKG_VERSION"), newest_migration(&store));
         state.watch_store(store.clone());
-        state.watch_bus(bus.clone());
+        state.watch_bus(bus.clone(), config.duplicate_window());
         tokio::select! {
             usable = await_schema(&store, config.relay.outage.max) => usable?,
             () = stop.cancelled() => {

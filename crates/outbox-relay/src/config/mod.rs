@@ -37,6 +37,7 @@ pub(crate) struct Config {
     pub redis: RedisSettings,
     /// Where endpoints are served.
     pub http: SocketAddr,
+    pub admin: AdminSettings,
     pub otel: OtelSettings,
     pub log: LogSettings,
 }
@@ -60,6 +61,13 @@ pub(crate) struct RedisSettings {
     pub url: Secret,
     pub wait_replicas: u32,
     pub wait_timeout: Duration,
+}
+
+/// Who may change something over HTTP.
+#[derive(Debug)]
+pub(crate) struct AdminSettings {
+    pub token: Option<Secret>,
+    pub hosts: Vec<String>,
 }
 
 /// The settings of OpenTelemetry.
@@ -109,6 +117,10 @@ impl Config {
                 wait_timeout: values.get(&settings::REDIS_WAIT_TIMEOUT),
             },
             http: SocketAddr::new(values.get(&settings::HTTP_ADDRESS), values.get(&settings::HTTP_PORT)),
+            admin: AdminSettings {
+                token: values.optional(&settings::ADMIN_TOKEN),
+                hosts: values.optional(&settings::HTTP_HOSTS).unwrap_or_default(),
+            },
             otel: OtelSettings {
                 enabled: values.get(&settings::OTEL_ENABLED),
                 service_name: values.get(&settings::OTEL_SERVICE_NAME),
@@ -121,6 +133,14 @@ impl Config {
                 format: values.optional(&settings::LOG_FORMAT),
             },
         })
+    }
+
+    /// Returns how long the bus remembers ids and drops an event that comes again; zero if it does not.
+    pub(crate) fn duplicate_window(&self) -> Duration {
+        match self.event_bus {
+            EventBus::Nats => self.nats.duplicate_window,
+            EventBus::Redis | EventBus::Stdout => Duration::ZERO,
+        }
     }
 
     /// Returns the database, which most commands cannot do without.

@@ -7,8 +7,8 @@ use gamemesh_outbox::store::OnPublished;
 
 use super::types::{Database, EventBus, LogFormat, LogLevel, Sampler, Secret, StreamTopics};
 use super::values::{
-    address, choice, database_url, duration, flag, http_url, list, log_level, positive_duration, present, ratio,
-    secret, size, streams, whole,
+    address, choice, database_url, duration, flag, hosts, http_url, list, log_level, positive_duration, present, ratio,
+    secret, size, streams, token, whole,
 };
 
 /// One setting whose values are of type `T`.
@@ -251,6 +251,20 @@ settings! {
         env: "OUTBOX_HTTP_ADDRESS", key: "http.address", default: Some("0.0.0.0"), expected: "an IP address",
         help: "The address to listen on.";
         parse: address,
+    }
+    HTTP_HOSTS: Vec<String> {
+        env: "OUTBOX_HTTP_HOSTS", key: "http.hosts", default: None,
+        expected: "host names without a port, separated by commas, such as outbox.example.com",
+        help: "Names under which changes may be requested, besides localhost and IP addresses. Any other name is \
+               refused, so that no website can point a name of its own at the relay.";
+        parse: hosts,
+    }
+    ADMIN_TOKEN: Secret {
+        env: "OUTBOX_ADMIN_TOKEN", key: "http.admin_token", default: None,
+        expected: "at least 16 visible ASCII characters, such as those of `openssl rand -hex 32`",
+        help: "Whoever has it may requeue and discard dead letters and see payloads, through the page and the API. \
+               Unset: nobody may.";
+        parse: token, secret: true,
     }
     OTEL_ENABLED: bool {
         env: "OTEL_ENABLED", key: "otel.enabled", default: Some("false"), expected: FLAG,

@@ -61,6 +61,19 @@ pub(super) fn http_url(text: &str) -> Option<Secret> {
     (url.scheme_str() == Some("http") && url.host().is_some()).then(|| Secret::new(text))
 }
 
+/// The shortest admin token: of random hexadecimal digits, 64 bits.
+const TOKEN_CHARACTERS_MIN: usize = 16;
+
+pub(super) fn token(text: &str) -> Option<Secret> {
+    let usable = text.len() >= TOKEN_CHARACTERS_MIN && text.bytes().all(|byte| byte.is_ascii_graphic());
+    usable.then(|| Secret::new(text))
+}
+
+pub(super) fn hosts(text: &str) -> Option<Vec<String>> {
+    let usable = |name: &String| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    list(text).filter(|names| names.iter().all(usable))
+}
+
 pub(super) fn address(text: &str) -> Option<IpAddr> {
     text.parse().ok()
 }
@@ -129,6 +142,22 @@ mod tests {
         assert!(log_level("info,async_nats=warn").is_some());
         assert!(log_level("inof").is_none());
         assert!(log_level("info,a=loud").is_none());
+    }
+
+    #[test]
+    fn a_token_is_long_enough_and_fits_a_header() {
+        assert!(token("0123456789abcdef").is_some());
+        for wrong in ["", "0123456789abcde", "0123456789 abcdef", "0123456789äbcdef", "0123456789\nabcdef"] {
+            assert!(token(wrong).is_none(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_alone() {
+        assert_eq!(hosts("a.example, b").unwrap(), ["a.example", "b"]);
+        for wrong in ["", "a,,b", "http://a.example", "a.example:80", "*.example", "a/b"] {
+            assert!(hosts(wrong).is_none(), "{wrong:?}");
+        }
     }
 
     #[test]

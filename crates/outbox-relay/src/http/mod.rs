@@ -1,5 +1,8 @@
-//! The endpoints on `HTTP_PORT`: health, metrics, and a page that shows what the relay does. They only read.
+//! The endpoints on `HTTP_PORT`: health, metrics, and a page where a person sees what the relay does
+//! and acts on dead letters.
 
+mod access;
+mod api;
 mod page;
 mod routes;
 mod server;
@@ -9,6 +12,7 @@ use std::future::Future;
 
 use tokio::net::TcpListener;
 
+pub(crate) use self::access::Access;
 use self::server::Limits;
 pub(crate) use self::state::{AppState, Phase};
 

@@ -5,16 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::StatusCode;
+use axum::extract::ConnectInfo;
+use axum::http::{Request, StatusCode};
+use axum::middleware::from_fn;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 use tracing::{debug, warn};
+
+use super::api;
 
 /// What one client may use.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +32,8 @@ pub(super) struct Limits {
     pub request_timeout: Duration,
     /// Most connections at a time; further ones wait.
     pub connections: usize,
+    /// How long a connection may last at all, for clients that stop reading. An open page connects again.
+    pub connection_age: Duration,
     /// Largest request body.
     pub body_bytes: usize,
     /// How long requests in progress may take after the stop.
@@ -37,6 +46,7 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(10),
             connections: 256,
+            connection_age: Duration::from_secs(15 * 60),
             body_bytes: 64 * 1024,
             shutdown_timeout: Duration::from_millis(500),
         }
@@ -50,7 +60,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: impl Future<Output = ()>) {
     let router = router
         .layer(RequestBodyLimitLayer::new(limits.body_bytes))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, limits.request_timeout));
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, limits.request_timeout))
+        .layer(from_fn(api::one_shape));
     let service = TowerToHyperService::new(router);
     let mut connections = http1::Builder::new();
     connections.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
@@ -61,12 +72,19 @@ pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits,
         loop {
             let permit = free.clone().acquire_owned().await.expect("the semaphore is never closed");
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    let connection = connections.serve_connection(TokioIo::new(stream), service.clone());
-                    let connection = graceful.watch(connection);
+                Ok((stream, peer)) => {
+                    let service = service.clone();
+                    let service = service_fn(move |mut request: Request<Incoming>| {
+                        request.extensions_mut().insert(ConnectInfo(peer));
+                        service.call(request)
+                    });
+                    let connection = connections.serve_connection(TokioIo::new(stream), service);
+                    let connection = timeout(limits.connection_age, graceful.watch(connection));
                     tokio::spawn(async move {
-                        if let Err(error) = connection.await {
-                            debug!(error = %error, "connection ended early");
+                        match connection.await {
+                            Ok(Ok(())) => {}
+                            Ok(Err(error)) => debug!(error = %error, "connection ended early"),
+                            Err(_) => debug!("connection ended for its age"),
                         }
                         drop(permit);
                     });
@@ -81,14 +99,17 @@ pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits,
     tokio::select! { () = stop => {}, () = accept => {} }
     drop(listener);
     // Whoever is not finished by then is cut off: the program has a deadline of its own.
-    let _ = tokio::time::timeout(limits.shutdown_timeout, graceful.shutdown()).await;
+    let _ = timeout(limits.shutdown_timeout, graceful.shutdown()).await;
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
     use std::net::SocketAddr;
 
+    use axum::body::Body;
     use axum::routing::get;
+    use futures_util::stream;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
@@ -99,7 +120,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let router = Router::new()
             .route("/", get(|| async { "hello" }).post(|body: String| async move { body }))
-            .route("/stuck", get(std::future::pending::<String>));
+            .route("/stuck", get(std::future::pending::<String>))
+            .route("/endless", get(|| async { Body::from_stream(stream::pending::<Result<String, Infallible>>()) }));
         tokio::spawn(serve(listener, router, limits, std::future::pending()));
         address
     }
@@ -138,6 +160,13 @@ mod tests {
         let address = start(quick()).await;
         let answer = exchange(address, "GET /stuck HTTP/1.1\r\nHost: x\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_answer_never_ends_is_closed_at_some_time() {
+        let address = start(Limits { connection_age: Duration::from_millis(200), ..Limits::default() }).await;
+        let answer = exchange(address, "GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 
     #[tokio::test]

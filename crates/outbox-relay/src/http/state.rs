@@ -1,26 +1,35 @@
 //! What the endpoints know: the phase of the program, its telemetry, and whom to ask about store and bus.
 
 use std::future::Future;
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use gamemesh_outbox::store::HealthCheck;
-use gamemesh_outbox::store::dead_letters::{DeadLetter, DeadLetters, Filter, Page};
+use gamemesh_outbox::store::dead_letters::{
+    self, AuditEntry, Count, DeadLetters, Detail, Filter, Groups, Listed, Options, Page, Report, Request, Stopped,
+};
+use gamemesh_outbox::store::{HealthCheck, StoreError};
 use gamemesh_outbox::telemetry::Telemetry;
 use serde::Serialize;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 use tokio::time::{Instant, timeout};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::access::Access;
 
 /// How long a store or a bus may take to say that it is there.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an answer is reused, so that probes and open pages cost the store one question a second.
 const REUSE: Duration = Duration::from_secs(1);
-/// How many dead letters the page shows.
-const DEAD_LETTERS_SHOWN: u32 = 50;
+/// Most pages that follow the state at the same time: far below the connections, so that probes always find one.
+const FOLLOWERS_MAX: usize = 32;
+/// Requests about dead letters that use the store at the same time: the relay's connections are not theirs.
+const ADMIN_MAX: usize = 2;
 
 /// Where the program is in its life.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Phase {
     /// Not connected yet.
@@ -46,8 +55,11 @@ struct Shared {
     phase: watch::Sender<Phase>,
     store: OnceLock<Box<dyn StoreView>>,
     bus: OnceLock<Box<dyn BusView>>,
+    duplicate_window: OnceLock<Duration>,
+    access: Access,
+    followers: Arc<Semaphore>,
+    admin: Semaphore,
     readiness: Cached<Readiness>,
-    dead_letters: Cached<Result<Vec<DeadLetter>, String>>,
 }
 
 /// Whether this replica can do its work, and if not, what is missing.
@@ -69,7 +81,7 @@ pub(super) struct Check {
 
 impl AppState {
     /// Begins in [`Phase::Starting`], with nothing to ask.
-    pub(crate) fn new(service: impl Into<String>, telemetry: Telemetry) -> Self {
+    pub(crate) fn new(service: impl Into<String>, telemetry: Telemetry, access: Access) -> Self {
         let shared = Shared {
             service: service.into(),
             telemetry,
@@ -77,8 +89,11 @@ impl AppState {
             phase: watch::Sender::new(Phase::Starting),
             store: OnceLock::new(),
             bus: OnceLock::new(),
+            duplicate_window: OnceLock::new(),
+            access,
+            followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+            admin: Semaphore::new(ADMIN_MAX),
             readiness: Cached::default(),
-            dead_letters: Cached::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -94,13 +109,35 @@ impl AppState {
         let _ = self.shared.store.set(Box::new(store));
     }
 
-    /// Asks `bus` from now on. The first one stays.
-    pub(crate) fn watch_bus(&self, bus: impl HealthCheck) {
+    /// Asks `bus`, which remembers ids for `duplicate_window`, from now on. The first one stays.
+    pub(crate) fn watch_bus(&self, bus: impl HealthCheck, duplicate_window: Duration) {
         let _ = self.shared.bus.set(Box::new(bus));
+        let _ = self.shared.duplicate_window.set(duplicate_window);
     }
 
     pub(super) fn service(&self) -> &str {
         &self.shared.service
+    }
+
+    pub(super) fn access(&self) -> &Access {
+        &self.shared.access
+    }
+
+    /// Takes a place among those who follow the state, if one is left.
+    pub(super) fn follow(&self) -> Option<OwnedSemaphorePermit> {
+        self.shared.followers.clone().try_acquire_owned().ok()
+    }
+
+    /// Returns the store when there is a place, or `None` if the relay has none.
+    pub(super) async fn store(&self) -> Option<StoreInUse<'_>> {
+        let store = self.shared.store.get()?;
+        let place = self.shared.admin.acquire().await.expect("the semaphore is never closed");
+        Some(StoreInUse { store: &**store, _place: place })
+    }
+
+    /// Returns how long the bus remembers ids; zero if it does not.
+    pub(super) fn duplicate_window(&self) -> Duration {
+        self.shared.duplicate_window.get().copied().unwrap_or_default()
     }
 
     pub(super) fn telemetry(&self) -> &Telemetry {
@@ -113,6 +150,10 @@ impl AppState {
 
     pub(super) fn phase(&self) -> Phase {
         *self.shared.phase.borrow()
+    }
+
+    pub(super) fn watch_phase(&self) -> watch::Receiver<Phase> {
+        self.shared.phase.subscribe()
     }
 
     /// Says whether this replica can do its work. An idle replica is ready: it waits for nothing.
@@ -132,15 +173,6 @@ impl AppState {
         let phase = self.phase();
         Readiness { ready: found.ready && phase == Phase::Running, phase, ..found }
     }
-
-    /// Lists the newest dead letters, or says in one line why it cannot.
-    pub(super) async fn dead_letters(&self) -> Result<Vec<DeadLetter>, String> {
-        let ask = async {
-            let Some(store) = self.shared.store.get() else { return Ok(Vec::new()) };
-            timeout(CHECK_TIMEOUT, store.dead_letters()).await.unwrap_or_else(|_| Err(no_answer()))
-        };
-        self.shared.dead_letters.get(ask).await
-    }
 }
 
 fn no_answer() -> String {
@@ -156,9 +188,19 @@ async fn check(answer: Option<BoxFuture<'_, Result<(), String>>>) -> Check {
 }
 
 /// [`HealthCheck`] and [`DeadLetters`] without the type of the store.
-trait StoreView: Send + Sync {
+pub(super) trait StoreView: Send + Sync {
     fn check(&self) -> BoxFuture<'_, Result<(), String>>;
-    fn dead_letters(&self) -> BoxFuture<'_, Result<Vec<DeadLetter>, String>>;
+    fn list<'a>(&'a self, filter: &'a Filter, page: &'a Page) -> BoxFuture<'a, Result<Listed, StoreError>>;
+    fn count<'a>(&'a self, filter: &'a Filter, window: Duration) -> BoxFuture<'a, Result<Count, StoreError>>;
+    fn groups<'a>(&'a self, filter: &'a Filter, limit: u32) -> BoxFuture<'a, Result<Groups, StoreError>>;
+    fn show(&self, id: Uuid) -> BoxFuture<'_, Result<Option<Detail>, StoreError>>;
+    fn history(&self, id: Uuid) -> BoxFuture<'_, Result<Vec<AuditEntry>, StoreError>>;
+    fn act<'a>(
+        &'a self,
+        request: &'a Request,
+        options: Options,
+        on_batch: &'a (dyn Fn(&Report) + Sync),
+    ) -> BoxFuture<'a, Result<Report, Stopped>>;
 }
 
 impl<S: HealthCheck + DeadLetters> StoreView for S {
@@ -166,11 +208,47 @@ impl<S: HealthCheck + DeadLetters> StoreView for S {
         Box::pin(HealthCheck::check(self))
     }
 
-    fn dead_letters(&self) -> BoxFuture<'_, Result<Vec<DeadLetter>, String>> {
-        Box::pin(async {
-            let listed = self.list(&Filter::default(), &Page::first(DEAD_LETTERS_SHOWN)).await;
-            listed.map(|listed| listed.letters).map_err(|error| error.to_string())
-        })
+    fn list<'a>(&'a self, filter: &'a Filter, page: &'a Page) -> BoxFuture<'a, Result<Listed, StoreError>> {
+        Box::pin(DeadLetters::list(self, filter, page))
+    }
+
+    fn count<'a>(&'a self, filter: &'a Filter, window: Duration) -> BoxFuture<'a, Result<Count, StoreError>> {
+        Box::pin(DeadLetters::count(self, filter, window))
+    }
+
+    fn groups<'a>(&'a self, filter: &'a Filter, limit: u32) -> BoxFuture<'a, Result<Groups, StoreError>> {
+        Box::pin(DeadLetters::groups(self, filter, limit))
+    }
+
+    fn show(&self, id: Uuid) -> BoxFuture<'_, Result<Option<Detail>, StoreError>> {
+        Box::pin(DeadLetters::show(self, id))
+    }
+
+    fn history(&self, id: Uuid) -> BoxFuture<'_, Result<Vec<AuditEntry>, StoreError>> {
+        Box::pin(DeadLetters::history(self, id))
+    }
+
+    fn act<'a>(
+        &'a self,
+        request: &'a Request,
+        options: Options,
+        on_batch: &'a (dyn Fn(&Report) + Sync),
+    ) -> BoxFuture<'a, Result<Report, Stopped>> {
+        Box::pin(dead_letters::act(self, request, options, |_, report| on_batch(report)))
+    }
+}
+
+/// The store, while a request has one of the few places for using it.
+pub(super) struct StoreInUse<'a> {
+    store: &'a dyn StoreView,
+    _place: SemaphorePermit<'a>,
+}
+
+impl<'a> Deref for StoreInUse<'a> {
+    type Target = dyn StoreView + 'a;
+
+    fn deref(&self) -> &Self::Target {
+        self.store
     }
 }
 

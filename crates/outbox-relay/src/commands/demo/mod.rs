@@ -30,7 +30,7 @@ use self::screen::{Numbers, Screen, summary};
 use self::shop::{MESSAGE_BYTES_MAX, Shop};
 use super::print;
 use crate::config::positive_duration;
-use crate::http::{self, AppState, Phase};
+use crate::http::{self, Access, AppState, Phase};
 use crate::report::CommandError;
 use crate::signals;
 
@@ -72,10 +72,13 @@ pub(crate) async fn demo(args: DemoArgs) -> Result<(), CommandError> {
     let screen = Screen::new(args.duration);
     screen.say(&format!("A shop of players on SQLite ({}), its events on an in-process bus", config.path().display()));
     screen.say(&format!("Live on http://{address}"));
+    // For this run alone: whoever sees the terminal may requeue and discard on the page.
+    let token = Uuid::now_v7().simple().to_string();
+    screen.say(&format!("Admin token of its page: {token}"));
 
     let stage = Stage::open(&config).await?;
     let finished = CancellationToken::new();
-    let page = tokio::spawn(http::serve(listener, stage.app_state(), finished.clone().cancelled_owned()));
+    let page = tokio::spawn(http::serve(listener, stage.app_state(&token), finished.clone().cancelled_owned()));
     let closing = async {
         tokio::select! { () = stop.cancelled() => {}, () = tokio::time::sleep(args.duration) => {} }
     };
@@ -143,10 +146,11 @@ impl Stage {
         })
     }
 
-    fn app_state(&self) -> AppState {
-        let state = AppState::new("outbox-demo", self.telemetry.clone());
+    fn app_state(&self, token: &str) -> AppState {
+        let access = Access::new(Some(token), Vec::new());
+        let state = AppState::new("outbox-demo", self.telemetry.clone(), access);
         state.watch_store(self.store.clone());
-        state.watch_bus(self.bus.clone());
+        state.watch_bus(self.bus.clone(), Duration::ZERO);
         state.enter(Phase::Running);
         state
     }

@@ -1,0 +1,231 @@
+//! Dead letters: what `store::dead_letters` does, over HTTP.
+
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::http::StatusCode;
+use gamemesh_outbox::store::StoreError;
+use gamemesh_outbox::store::dead_letters::{Action, Options, Report, Request, Stopped, duplicate_warning};
+use serde::Deserialize;
+use tokio::time::timeout;
+use tracing::info;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::error::{ApiError, ErrorBody};
+use super::model::{self, ChangeRequest, Detail, Groups, Letters, Outcome, Payload};
+use crate::http::state::{AppState, StoreInUse};
+
+/// How long one request acts. A larger one is asked for again and goes on, so that its asker sees how far it is.
+const ACT_TIME: Duration = Duration::from_secs(4);
+
+/// Lists dead letters, newest first
+#[utoipa::path(
+    get,
+    path = "/api/v1/dead-letters",
+    tag = "dead letters",
+    params(model::Query),
+    responses((status = OK, body = Letters), (status = "default", body = ErrorBody))
+)]
+pub(super) async fn list(
+    State(state): State<AppState>,
+    query: Result<Query<model::Query>, QueryRejection>,
+) -> Result<Json<Letters>, ApiError> {
+    let Query(query) = query?;
+    let (filter, page) = (query.filter()?, query.page()?);
+    Ok(Json(store(&state).await?.list(&filter, &page).await?.into()))
+}
+
+/// Groups dead letters by class of error, largest group first
+#[utoipa::path(
+    get,
+    path = "/api/v1/dead-letters/groups",
+    tag = "dead letters",
+    params(model::Query),
+    responses((status = OK, body = Groups), (status = "default", body = ErrorBody))
+)]
+pub(super) async fn groups(
+    State(state): State<AppState>,
+    query: Result<Query<model::Query>, QueryRejection>,
+) -> Result<Json<Groups>, ApiError> {
+    let Query(query) = query?;
+    let (filter, limit) = (query.filter()?, query.groups()?);
+    Ok(Json(store(&state).await?.groups(&filter, limit).await?.into()))
+}
+
+/// Shows one event without what it carries
+#[utoipa::path(
+    get,
+    path = "/api/v1/dead-letters/{id}",
+    tag = "dead letters",
+    params(("id" = Uuid, Path)),
+    responses((status = OK, body = Detail), (status = "default", body = ErrorBody))
+)]
+pub(super) async fn show(
+    State(state): State<AppState>,
+    id: Result<Path<Uuid>, PathRejection>,
+) -> Result<Json<Detail>, ApiError> {
+    let Path(id) = id?;
+    let store = store(&state).await?;
+    let detail = store.show(id).await?.ok_or_else(no_such_event)?;
+    Ok(Json(Detail::new(detail, store.history(id).await?)))
+}
+
+/// Nothing: `{}`. A body of JSON is what other websites cannot send.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Empty {}
+
+/// Shows what one event carries: payload and headers, which may be personal data
+#[utoipa::path(
+    post,
+    path = "/api/v1/dead-letters/{id}/payload",
+    tag = "dead letters",
+    security(("admin_token" = [])),
+    params(("id" = Uuid, Path)),
+    request_body = Empty,
+    responses((status = OK, body = Payload), (status = "default", body = ErrorBody))
+)]
+pub(super) async fn payload(
+    State(state): State<AppState>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    id: Result<Path<Uuid>, PathRejection>,
+    body: Result<Json<Empty>, JsonRejection>,
+) -> Result<Json<Payload>, ApiError> {
+    let (Path(id), Json(Empty {})) = (id?, body?);
+    let detail = store(&state).await?.show(id).await?.ok_or_else(no_such_event)?;
+    info!(event_id = %id, client = %client.ip(), "payload shown");
+    Ok(Json(detail.into()))
+}
+
+/// Gives dead letters back to the relay: they become PENDING, without attempts
+#[utoipa::path(
+    post,
+    path = "/api/v1/dead-letters/requeue",
+    tag = "dead letters",
+    security(("admin_token" = [])),
+    request_body = ChangeRequest,
+    responses((status = OK, body = Outcome), (status = "default", body = ErrorBody))
+)]
+pub(super) async fn requeue(
+    State(state): State<AppState>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    body: Result<Json<ChangeRequest>, JsonRejection>,
+) -> Result<Json<Outcome>, ApiError> {
+    change(&state, client, Action::Requeue, body?.0).await
+}
+
+/// Deletes dead letters: nobody will ever receive them
+#[utoipa::path(
+    post,
+    path = "/api/v1/dead-letters/discard",
+    tag = "dead letters",
+    security(("admin_token" = [])),
+    request_body = ChangeRequest,
+    responses((status = OK, body = Outcome), (status = "default", body = ErrorBody))
+)]
+pub(super) async fn discard(
+    State(state): State<AppState>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    body: Result<Json<ChangeRequest>, JsonRejection>,
+) -> Result<Json<Outcome>, ApiError> {
+    change(&state, client, Action::Discard, body?.0).await
+}
+
+async fn change(
+    state: &AppState,
+    client: SocketAddr,
+    action: Action,
+    change: ChangeRequest,
+) -> Result<Json<Outcome>, ApiError> {
+    let (dry_run, options) = (change.dry_run, Options { per_second: change.per_second });
+    let mut request = change.into_request(action, &client.ip().to_canonical().to_string())?;
+    let window = state.duplicate_window();
+    request.duplicate_window = window;
+    let store = store(state).await?;
+    let mut outcome =
+        if dry_run { count(&store, &request, window).await? } else { act(&store, &request, options).await? };
+    if action == Action::Requeue {
+        outcome.warning = duplicate_warning(outcome.recent, window);
+    }
+    Ok(Json(outcome))
+}
+
+async fn count(store: &StoreInUse<'_>, request: &Request, window: Duration) -> Result<Outcome, ApiError> {
+    let count = store.count(request.filter(), window).await?;
+    Ok(Outcome {
+        dry_run: true,
+        request_id: request.id(),
+        changed: count.letters,
+        complete: true,
+        recent: count.recent,
+        warning: None,
+        untouched: Vec::new(),
+    })
+}
+
+/// Acts for as long as one request may take. What is done by then stays done.
+async fn act(store: &StoreInUse<'_>, request: &Request, options: Options) -> Result<Outcome, ApiError> {
+    let so_far = Mutex::new(Report { request_id: request.id(), ..Report::default() });
+    let keep = |report: &Report| so_far.lock().unwrap_or_else(PoisonError::into_inner).clone_from(report);
+    let acted = timeout(ACT_TIME, store.act(request, options, &keep)).await;
+    let complete = acted.is_ok();
+    let report = match acted {
+        Ok(report) => report?,
+        Err(_) => so_far.into_inner().unwrap_or_else(PoisonError::into_inner),
+    };
+    let (id, action) = (request.id(), request.action().as_str());
+    info!(request_id = %id, action, actor = request.actor(), changed = report.changed, complete, "dead letters changed");
+    Ok(Outcome {
+        dry_run: false,
+        request_id: id,
+        changed: report.changed,
+        complete,
+        recent: report.recent,
+        warning: None,
+        untouched: report.untouched,
+    })
+}
+
+async fn store(state: &AppState) -> Result<StoreInUse<'_>, ApiError> {
+    let missing = || ApiError::unavailable("no_store", "the relay is not connected to a database");
+    state.store().await.ok_or_else(missing)
+}
+
+fn no_such_event() -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "no_such_event", "no event has this id; a discarded one is gone")
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::unavailable("store_failed", error.to_string())
+    }
+}
+
+impl From<Stopped> for ApiError {
+    fn from(stopped: Stopped) -> Self {
+        Self::unavailable("stopped", format!("{stopped}: {}; asking again does the rest", stopped.source))
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(rejection.status(), "bad_query", rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for ApiError {
+    fn from(rejection: PathRejection) -> Self {
+        Self::new(rejection.status(), "bad_id", rejection.body_text())
+    }
+}
+
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::new(rejection.status(), "bad_request", rejection.body_text())
+    }
+}
