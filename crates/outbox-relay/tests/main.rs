@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, and its helpers as well")]
 
+mod admin;
+mod browser;
 mod configuration;
 mod dead_letters;
 mod delivery;
@@ -13,6 +15,7 @@ mod help;
 mod migrate;
 mod monitoring;
 mod otlp;
+mod outbox;
 mod program;
 mod relay;
 mod roles;

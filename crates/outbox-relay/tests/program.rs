@@ -93,13 +93,13 @@ impl Relay {
 
     /// Returns the status line and head, and the body, of an endpoint.
     pub(crate) fn get(&self, path: &str) -> (String, String) {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-        (head.to_owned(), body.to_owned())
+        let answer = exchange(self.address, "GET", path, &[("Host", "localhost")], "");
+        (answer.head, answer.body)
+    }
+
+    /// Returns where the endpoints are.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Returns its process id.
@@ -124,6 +124,44 @@ impl Drop for Relay {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What a server answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+}
+
+/// Sends one request, with exactly these headers, and reads the answer.
+pub(crate) fn exchange(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    write!(stream, "{request}\r\n{body}").unwrap();
+    // Up to the length that the head names: not every server closes because it was asked to.
+    let mut stream = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert!(stream.read_line(&mut head).unwrap() > 0, "expected a whole head, got: {head}");
+    }
+    let head = head.trim_end();
+    let length = |line: &str| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok();
+    let mut body = Vec::new();
+    stream.take(head.lines().find_map(length).unwrap_or(u64::MAX)).read_to_end(&mut body).unwrap();
+    let body = String::from_utf8(body).unwrap();
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    Answer { status, head: head.to_owned(), body }
 }
 
 fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {

@@ -27,7 +27,7 @@ fn a_disabled_relay_serves_its_endpoints_and_stops_cleanly() {
 #[test]
 fn the_page_loads_nothing_from_elsewhere() {
     let relay = Relay::start(&[("OUTBOX_ENABLED", "false")]);
-    for path in ["/", "/page.css", "/page.js", "/api/v1/state"] {
+    for path in ["/", "/page.css", "/main.js", "/letters.js", "/api/v1/state"] {
         let (head, body) = relay.get(path);
         assert!(head.starts_with("HTTP/1.1 200"), "{path}: {head}");
         for header in [
