@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -309,7 +308,7 @@ fn drain_timeout(set: &BTreeMap<String, String>) -> u64 {
     let default = section.split_once("default `").unwrap().1.split('`').next().unwrap();
     let chosen = set.get("OUTBOX_DRAIN_TIMEOUT").map_or(default, String::as_str);
     let seconds = chosen.strip_suffix('s').and_then(|number| number.parse().ok());
-    Duration::from_secs(seconds.unwrap_or_else(|| panic!("expected seconds, got {chosen}"))).as_secs()
+    seconds.unwrap_or_else(|| panic!("expected seconds, got {chosen}"))
 }
 
 fn compose() -> Value {
