@@ -361,7 +361,8 @@ mod tests {
 
     #[test]
     fn every_property_of_a_stream_has_a_judgement() {
-        let table: [(&Check, Severity, fn(&mut Config)); 12] = [
+        type Change = fn(&mut Config);
+        let table: [(&Check, Severity, Change); 12] = [
             (&SUBJECTS, Error, |stream| stream.subjects = vec!["events.player".into()]),
             (&ACKNOWLEDGEMENT, Error, |stream| stream.no_ack = true),
             (&ACKNOWLEDGEMENT, Error, |stream| stream.persist_mode = Some(PersistenceMode::Async)),

@@ -330,7 +330,8 @@ mod tests {
     #[test]
     fn every_property_of_a_server_has_a_judgement() {
         type Judge = fn(&Server) -> Finding;
-        let table: [(Judge, fn(&mut Server), _); 18] = [
+        type Change = fn(&mut Server);
+        let table: [(Judge, Change, _); 18] = [
             (version, |_| {}, Ok),
             (version, |server| server.version_number = 140_011, Warning),
             (version, |server| server.version_number = 120_022, Error),
