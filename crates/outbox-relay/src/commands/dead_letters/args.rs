@@ -8,12 +8,12 @@ use uuid::Uuid;
 const EXAMPLES: &str = "\
 Examples:
   outbox-relay dead-letters list --group
-  outbox-relay dead-letters requeue --error 'payload too large: expected at most # bytes, got #' --dry-run
+  outbox-relay dead-letters requeue --error 'headers are not a JSON object of strings' --dry-run
   outbox-relay dead-letters requeue --topic events.player --since 2h --rate 500/s
   outbox-relay dead-letters discard --id 0192f0c1-2c5f-7cc3-98c4-dc0c0c07398f --reason 'test data'
 
-Requeue and discard touch FAILED events only, and are written to the table outbox_audit. A command that
-is given twice does nothing the second time.";
+Requeue and discard touch FAILED events only, and are written to the table outbox_audit. A command
+that is given twice does nothing the second time.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeadLettersCommand {
