@@ -97,11 +97,6 @@ impl Relay {
         (answer.head, answer.body)
     }
 
-    /// Returns where the endpoints are.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// Returns its process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
