@@ -82,10 +82,9 @@ async fn a_hundred_thousand_letters_are_requeued_in_batches_that_hold_nobody_up(
             (report, batches)
         }
     });
-    wait_until("the request waits for the letter", async || {
-        (count(&client, "SELECT count(*) FROM pg_locks WHERE NOT granted").await > 0).then_some(())
-    })
-    .await;
+    const WAITS: &str =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    wait_until("the request waits for the letter", async || (count(&client, WAITS).await > 0).then_some(())).await;
 
     // What is locked are the rows of one batch. Everybody else goes on: inserts, claims, and other requests.
     let free =

@@ -58,7 +58,9 @@ pub(super) async fn every_part_of_a_filter_narrows_it<H: StoreHarness>(harness: 
     settle_all(&store, &super::Outcome::Published, &FOREVER).await;
     let pending = insert(harness, [event()]).await[0];
 
-    let five_minutes_ago = Timestamp::now() - SignedDuration::from_mins(5);
+    // By the store's own clock.
+    let now = store.show(mute).await.expect("shown").expect("a letter").letter.created_at;
+    let five_minutes_ago = now - SignedDuration::from_mins(5);
     let topic = |topic: &str| Filter { topic: Some(topic.into()), ..Filter::default() };
     let event_type = |event_type: &str| Filter { event_type: Some(event_type.into()), ..Filter::default() };
     let error = |error: &str| Filter { error_class: Some(error_class(error)), ..Filter::default() };

@@ -1,12 +1,12 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde_json::json;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{MemoryStore, Row};
+use super::{MemoryStore, Row, now};
 use crate::store::dead_letters::{
     Action, AuditEntry, Batch, Count, Cursor, DeadLetter, DeadLetters, Detail, Filter, GROUPED_MAX, Grouping, Groups,
     HISTORY_MAX, Listed, PAYLOAD_SHOWN_MAX, Page, Request, Span, error_class,
@@ -98,7 +98,7 @@ impl MemoryStore {
         let id = audit.len() as i64 + 1;
         audit.push(AuditEntry {
             id,
-            at: Timestamp::now(),
+            at: now(),
             actor: request.actor().to_owned(),
             action: request.action().as_str().to_owned(),
             event_id: row.event.id,
@@ -137,9 +137,9 @@ impl Row {
     }
 
     fn into_letter(self) -> DeadLetter {
-        let now = Instant::now();
-        let ago = SignedDuration::try_from(now.saturating_duration_since(self.available_at)).unwrap_or_default();
-        let ahead = SignedDuration::try_from(self.available_at.saturating_duration_since(now)).unwrap_or_default();
+        let instant = Instant::now();
+        let ago = SignedDuration::try_from(instant.saturating_duration_since(self.available_at)).unwrap_or_default();
+        let ahead = SignedDuration::try_from(self.available_at.saturating_duration_since(instant)).unwrap_or_default();
         DeadLetter {
             cursor: self.cursor(),
             id: self.event.id,
@@ -150,7 +150,7 @@ impl Row {
             attempt_count: self.event.attempt_count,
             error_class: error_class(&self.last_error),
             last_error: self.last_error,
-            last_attempt_by: Timestamp::now() + (ahead - ago),
+            last_attempt_by: now() + (ahead - ago),
         }
     }
 

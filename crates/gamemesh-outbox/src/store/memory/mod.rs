@@ -6,11 +6,11 @@
 mod dead_letters;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -51,6 +51,13 @@ struct Shared {
     rows: Mutex<HashMap<Uuid, Row>>,
     audit: Mutex<Vec<AuditEntry>>,
     committed: Notify,
+}
+
+/// Returns the time of day by tokio's clock, so that a paused runtime steers the stamps as well.
+fn now() -> Timestamp {
+    static BEGINNING: LazyLock<(Timestamp, Instant)> = LazyLock::new(|| (Timestamp::now(), Instant::now()));
+    let (time, instant) = *BEGINNING;
+    time + SignedDuration::try_from(Instant::now().saturating_duration_since(instant)).unwrap_or(SignedDuration::MAX)
 }
 
 impl Shared {
@@ -125,7 +132,7 @@ impl Row {
             carrier: new.carrier,
             headers: new.headers,
             key: new.key,
-            created_at: Timestamp::now(),
+            created_at: now(),
             attempt_count: 0,
             defect: None,
         };
@@ -151,7 +158,7 @@ impl Row {
         match outcome {
             Outcome::Published => {
                 self.status = Status::Published;
-                self.published_at = Some(Timestamp::now());
+                self.published_at = Some(now());
                 self.published = Some(Instant::now());
                 settled.published += 1;
             }

@@ -446,7 +446,7 @@ mod tests {
     fn a_query_is_cut_before_its_first_literal() {
         for (query, expected) in [
             ("SELECT 1", "SELECT 1"),
-            ("INSERT INTO t VALUES (E'a\\'b', 'c')", "INSERT INTO t VALUES (..."),
+            ("INSERT INTO t VALUES (E'a\\'b', 'c')", "INSERT INTO t VALUES (E..."),
             ("SELECT $secret$hunter2$secret$", "SELECT..."),
             ("", ""),
         ] {
