@@ -69,9 +69,10 @@ async fn a_hundred_thousand_letters_are_requeued_in_batches_that_hold_nobody_up(
     // Somebody holds one letter from the middle, so that the request stops in the middle of a batch.
     let mut holder = database.client().await;
     let held = holder.transaction().await.unwrap();
-    held.execute("SELECT FROM outbox_events ORDER BY created_at, id OFFSET 50500 LIMIT 1 FOR UPDATE", &[])
-        .await
-        .unwrap();
+    // Picked first and locked then: rows that OFFSET skips would be locked as well.
+    let middle = "SELECT FROM outbox_events
+                  WHERE id = (SELECT id FROM outbox_events ORDER BY created_at, id OFFSET 50500 LIMIT 1) FOR UPDATE";
+    held.execute(middle, &[]).await.unwrap();
     let filter = Filter { error_class: Some("refused #".into()), ..Filter::default() };
     let request = Request::new(Action::Requeue, filter, "ada", "").unwrap();
     let requeue = tokio::spawn({
