@@ -110,8 +110,8 @@ pub(super) struct ActArgs {
     /// Not faster than this
     #[arg(long, value_name = "EVENTS/s", value_parser = rate)]
     pub(super) rate: Option<NonZeroU32>,
-    /// Who you are, for the audit [default: $USER@<host>]
-    #[arg(long)]
+    /// Who you are, for the audit
+    #[arg(help = "Who you are, for the audit [default: $USER@<host>]", long)]
     pub(super) actor: Option<String>,
     /// Prints JSON
     #[arg(long)]
