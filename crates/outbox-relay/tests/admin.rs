@@ -112,6 +112,48 @@ async fn a_discard_needs_a_reason_and_touches_what_was_named() {
 }
 
 #[tokio::test]
+async fn a_change_that_takes_longer_than_a_request_goes_on_where_it_was() {
+    let outbox = Outbox::new();
+    outbox.insert(1..=6, REFUSED).await;
+    let relay = outbox.relay(&[("OUTBOX_ADMIN_TOKEN", TOKEN)]);
+    let request_id = id(99);
+    let mut body = json!({ "everything": true, "reason": "sent by hand", "per_second": 1, "request_id": request_id });
+    let first = post(&relay, "discard", &body).json();
+    let changed = first["changed"].as_u64().unwrap();
+    assert!((1..6).contains(&changed) && first["complete"] == false, "{first}");
+    body["after"] = first["next"].clone();
+    let second = post(&relay, "discard", &body).json();
+    assert_eq!((second["changed"].as_u64(), &second["complete"]), (Some(6 - changed), &json!(true)), "{second}");
+    assert!(second["next"].is_null(), "{second}");
+    assert_eq!(outbox.count("true").await, 0);
+    body["after"] = "somewhere".into();
+    assert_eq!(post(&relay, "discard", &body).status, 400);
+}
+
+/// A request that began at the oldest letter each time never got to the newest ones.
+#[tokio::test]
+async fn few_letters_that_are_the_newest_of_many_are_discarded_by_their_class() {
+    let outbox = Outbox::new();
+    outbox.insert(1..=60_000, REFUSED).await;
+    outbox.insert(60_001..=60_003, LATE).await;
+    let relay = outbox.relay(&[("OUTBOX_ADMIN_TOKEN", TOKEN)]);
+    let (mut changed, mut after) = (0, Value::Null);
+    loop {
+        let body = json!({
+            "filter": { "error_class": "no answer" }, "reason": "sent by hand", "request_id": id(99_999), "after": after,
+        });
+        let answer = post(&relay, "discard", &body).json();
+        changed += answer["changed"].as_u64().unwrap();
+        if answer["complete"] == true {
+            break;
+        }
+        assert_ne!(answer["next"], after, "it goes on");
+        after = answer["next"].clone();
+    }
+    assert_eq!((changed, outbox.count("true").await), (3, 60_000));
+}
+
+#[tokio::test]
 async fn nothing_named_is_not_everything() {
     let outbox = Outbox::new();
     outbox.insert(1..=3, REFUSED).await;
@@ -323,8 +365,14 @@ async fn dead_letters_of_postgres_are_requeued_over_http() {
     assert_eq!(groups["groups"][0]["error_class"], "refused #", "{groups}");
     let page = get(&relay, "/api/v1/dead-letters?limit=500");
     assert_eq!((ids(&page).len(), page["next"].is_string()), (500, true));
+    let relays = get(&relay, "/api/v1/state")["relays"].clone();
+    assert_eq!(relays[0]["address"], "127.0.0.1", "{relays}");
+    assert!(relays[0]["connections"].as_u64() >= Some(1), "{relays}");
     let body = json!({ "filter": { "error_class": "refused #" }, "reason": "fixed" });
     assert_eq!(post(&relay, "requeue", &body).json()["changed"], 1200);
+    let counted = "gamemesh_outbox_audit_actions_total{service=\"outbox-relay\",action=\"requeue\"} 1200\n";
+    let (_, metrics) = relay.get("/metrics");
+    assert!(metrics.contains(counted), "expected {counted} in\n{metrics}");
     let published = "SELECT count(*) FROM outbox_events WHERE status = 'PUBLISHED'";
     wait_until("all are published", async || {
         (sql.query_one(published, &[]).await.unwrap().get::<_, i64>(0) == 1200).then_some(())

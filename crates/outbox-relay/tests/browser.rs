@@ -187,7 +187,7 @@ async fn hostile_text_stays_text_and_the_keyboard_is_enough_to_requeue() {
 }
 
 #[tokio::test]
-async fn a_hundred_thousand_dead_letters_are_paged_and_grouped_on_a_phone() {
+async fn a_hundred_thousand_dead_letters_are_paged_grouped_and_discarded_on_a_phone() {
     let outbox = Outbox::new();
     outbox.insert(1..=100_000, HARMLESS).await;
     outbox.insert(100_001..=100_002, HOSTILE).await;
@@ -205,5 +205,16 @@ async fn a_hundred_thousand_dead_letters_are_paged_and_grouped_on_a_phone() {
 
     browser.eval("[...document.querySelectorAll('#groups button')].at(-1).click()");
     browser.until(&format!("{} === 2", rows())).await;
+    browser.eval("document.getElementById('discard').click()");
+    browser.until("document.getElementById('token-dialog').open").await;
+    browser.press(&format!("not-the-token{ENTER}"));
+    browser.until("document.getElementById('token-error').textContent.includes('not the admin token')").await;
+    browser.eval("document.getElementById('token-form').reset()");
+    browser.press(&format!("{TOKEN}{ENTER}"));
+    browser.until("document.getElementById('confirm-button').textContent === 'Discard 2'").await;
+    browser.tab_to("#confirm-form [name=reason]");
+    browser.press(&format!("sent by hand{ENTER}"));
+    browser.until("document.getElementById('message').textContent === 'Discarded 2 dead letters.'").await;
+    assert_eq!(outbox.count("true").await, 100_000);
     assert_eq!(browser.eval("window.hacked === undefined"), true);
 }

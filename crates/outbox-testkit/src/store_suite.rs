@@ -139,6 +139,7 @@ fn cases<H: StoreHarness>() -> Vec<(&'static str, Case<H>)> {
         a_request_that_is_repeated_changes_no_letter_twice,
         a_discarded_event_is_gone_and_remembered_without_its_payload,
         a_large_request_goes_in_batches,
+        few_letters_among_many_are_found_in_steps_that_can_be_interrupted,
         letters_that_fail_meanwhile_do_not_make_a_request_endless,
         a_requeue_within_the_duplicate_window_is_seen,
     ]

@@ -28,7 +28,7 @@ pub struct Overview {
     pub oldest_dead_letter: Option<Timestamp>,
     /// The topics with the most PENDING rows, the largest first.
     pub topics: Vec<TopicBacklog>,
-    /// The relays that are connected, where the store can tell.
+    /// The relays that are connected, where the store can tell; the connection that asks is nobody's.
     pub relays: Vec<RelaySeen>,
 }
 
@@ -55,4 +55,8 @@ pub trait Overviews: Send + Sync + 'static {
     /// Counts everything, and lists up to `topics` topics. Reads the whole backlog and the index of kept rows: for a
     /// person's question, not for a gauge.
     fn overview(&self, topics: u32) -> impl Future<Output = Result<Overview, StoreError>> + Send;
+
+    /// Lists the relays that are connected, the one that asks included; `None` where the store cannot tell. Cheap enough to
+    /// be asked again and again.
+    fn relays(&self) -> impl Future<Output = Result<Option<Vec<RelaySeen>>, StoreError>> + Send;
 }

@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 use self::metrics::{Metrics, stamp};
 use crate::bus::{BusError, Receipt};
 use crate::event::Event;
+use crate::store::dead_letters::Action;
 use crate::store::{Backlog, Settled, StoreError};
 
 /// Running totals since the start, and the latest state: what tests wait for and the admin page shows.
@@ -59,25 +60,6 @@ struct Shared {
     progress: watch::Sender<Progress>,
 }
 
-/// What a person did to dead letters.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum AuditAction {
-    /// Gave them back to the relay.
-    Requeue,
-    /// Gave them up.
-    Discard,
-}
-
-impl AuditAction {
-    /// Returns the name used in metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Requeue => "requeue",
-            Self::Discard => "discard",
-        }
-    }
-}
-
 /// Counts events as in flight while it lives.
 #[derive(Debug)]
 pub(crate) struct InFlight<'a> {
@@ -105,8 +87,8 @@ impl Telemetry {
     }
 
     /// Counts `count` dead letters that a person requeued or discarded.
-    pub fn audited(&self, action: AuditAction, count: u64) {
-        self.metrics().audit_actions(action.name(), count);
+    pub fn audited(&self, action: Action, count: u64) {
+        self.metrics().audit_actions(action.as_str(), count);
     }
 
     /// Returns the metrics in the OpenMetrics text format.
@@ -318,8 +300,8 @@ mod tests {
         let before = labelled(&telemetry);
         let said: usize = ALL.iter().flat_map(|about| about.labels).map(|label| label.values.len()).sum();
         assert_eq!(before.len(), said, "{before:?}");
-        telemetry.audited(AuditAction::Requeue, 3);
-        telemetry.audited(AuditAction::Discard, 1);
+        telemetry.audited(Action::Requeue, 3);
+        telemetry.audited(Action::Discard, 1);
         let ack = |duplicate| Ok(crate::bus::Ack { duplicate });
         let failed = crate::bus::BusErrorKind::ALL.map(|kind| Err(BusError::new(kind, "no")));
         for receipt in failed.into_iter().chain([ack(true), ack(false)]) {

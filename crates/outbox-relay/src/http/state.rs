@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use gamemesh_outbox::store::dead_letters::{
-    self, AuditEntry, Count, DeadLetters, Detail, Filter, Groups, Listed, Options, Page, Report, Request, Stopped,
+    self, AuditEntry, Batch, Count, DeadLetters, Detail, Filter, Groups, Listed, Options, Page, Report, Request,
+    Stopped,
 };
+use gamemesh_outbox::store::overview::{Overviews, RelaySeen};
 use gamemesh_outbox::store::{HealthCheck, StoreError};
 use gamemesh_outbox::telemetry::Telemetry;
 use serde::Serialize;
@@ -21,8 +23,8 @@ use super::access::Access;
 
 /// How long a store or a bus may take to say that it is there.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long an answer is reused, so that probes and open pages cost the store one question a second.
-const REUSE: Duration = Duration::from_secs(1);
+/// How long the page waits for the list of relays: it shows the rest without.
+const RELAYS_TIMEOUT: Duration = Duration::from_secs(1);
 /// Most pages that follow the state at the same time: far below the connections, so that probes always find one.
 const FOLLOWERS_MAX: usize = 32;
 /// Requests about dead letters that use the store at the same time: the relay's connections are not theirs.
@@ -60,6 +62,7 @@ struct Shared {
     followers: Arc<Semaphore>,
     admin: Semaphore,
     readiness: Cached<Readiness>,
+    relays: Cached<Option<Vec<RelaySeen>>>,
 }
 
 /// Whether this replica can do its work, and if not, what is missing.
@@ -93,7 +96,8 @@ impl AppState {
             access,
             followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
             admin: Semaphore::new(ADMIN_MAX),
-            readiness: Cached::default(),
+            readiness: Cached::new(Duration::from_secs(1)),
+            relays: Cached::new(Duration::from_secs(5)),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -104,7 +108,7 @@ impl AppState {
     }
 
     /// Asks `store` from now on. The first one stays.
-    pub(crate) fn watch_store(&self, store: impl HealthCheck + DeadLetters) {
+    pub(crate) fn watch_store(&self, store: impl HealthCheck + DeadLetters + Overviews) {
         // A second store would be a second relay in this process, which there never is.
         let _ = self.shared.store.set(Box::new(store));
     }
@@ -173,6 +177,13 @@ impl AppState {
         let phase = self.phase();
         Readiness { ready: found.ready && phase == Phase::Running, phase, ..found }
     }
+
+    /// Lists the relays that are connected to the database; `None` while nobody can tell.
+    pub(super) async fn relays(&self) -> Option<Vec<RelaySeen>> {
+        let store = self.shared.store.get()?;
+        let ask = async { timeout(RELAYS_TIMEOUT, store.relays()).await.ok()?.ok()? };
+        self.shared.relays.get(ask).await
+    }
 }
 
 fn no_answer() -> String {
@@ -187,7 +198,7 @@ async fn check(answer: Option<BoxFuture<'_, Result<(), String>>>) -> Check {
     Check { ok: answer.is_ok(), error: answer.err() }
 }
 
-/// [`HealthCheck`] and [`DeadLetters`] without the type of the store.
+/// [`HealthCheck`], [`DeadLetters`] and [`Overviews`] without the type of the store.
 pub(super) trait StoreView: Send + Sync {
     fn check(&self) -> BoxFuture<'_, Result<(), String>>;
     fn list<'a>(&'a self, filter: &'a Filter, page: &'a Page) -> BoxFuture<'a, Result<Listed, StoreError>>;
@@ -199,11 +210,12 @@ pub(super) trait StoreView: Send + Sync {
         &'a self,
         request: &'a Request,
         options: Options,
-        on_batch: &'a (dyn Fn(&Report) + Sync),
+        on_batch: &'a (dyn Fn(&Batch) + Sync),
     ) -> BoxFuture<'a, Result<Report, Stopped>>;
+    fn relays(&self) -> BoxFuture<'_, Result<Option<Vec<RelaySeen>>, StoreError>>;
 }
 
-impl<S: HealthCheck + DeadLetters> StoreView for S {
+impl<S: HealthCheck + DeadLetters + Overviews> StoreView for S {
     fn check(&self) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(HealthCheck::check(self))
     }
@@ -232,9 +244,13 @@ impl<S: HealthCheck + DeadLetters> StoreView for S {
         &'a self,
         request: &'a Request,
         options: Options,
-        on_batch: &'a (dyn Fn(&Report) + Sync),
+        on_batch: &'a (dyn Fn(&Batch) + Sync),
     ) -> BoxFuture<'a, Result<Report, Stopped>> {
-        Box::pin(dead_letters::act(self, request, options, |_, report| on_batch(report)))
+        Box::pin(dead_letters::act(self, request, options, |batch, _| on_batch(batch)))
+    }
+
+    fn relays(&self) -> BoxFuture<'_, Result<Option<Vec<RelaySeen>>, StoreError>> {
+        Box::pin(Overviews::relays(self))
     }
 }
 
@@ -263,22 +279,22 @@ impl<B: HealthCheck> BusView for B {
     }
 }
 
-/// An answer that is reused for a second. Whoever asks meanwhile waits for the same answer.
+/// An answer that is reused for a while, so that probes and open pages cost the store few questions. Whoever asks meanwhile
+/// waits for the same answer.
 struct Cached<T> {
+    reuse: Duration,
     last: Mutex<Option<(Instant, T)>>,
 }
 
-impl<T> Default for Cached<T> {
-    fn default() -> Self {
-        Self { last: Mutex::new(None) }
-    }
-}
-
 impl<T: Clone> Cached<T> {
+    fn new(reuse: Duration) -> Self {
+        Self { reuse, last: Mutex::new(None) }
+    }
+
     async fn get(&self, ask: impl Future<Output = T>) -> T {
         let mut last = self.last.lock().await;
         if let Some((at, answer)) = &*last
-            && at.elapsed() < REUSE
+            && at.elapsed() < self.reuse
         {
             return answer.clone();
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join;
 use gamemesh_outbox::NewEvent;
 use gamemesh_outbox::store::dead_letters::{
-    Action, Count, Cursor, DeadLetters, Filter, Options, Page, Report, Request, Span, act, error_class,
+    Action, Count, Cursor, DeadLetters, EXAMINED_MAX, Filter, Options, Page, Report, Request, Span, act, error_class,
 };
 use gamemesh_outbox::store::{Backlog, OnPublished, SettlePolicy, Status, Store};
 use jiff::SignedDuration;
@@ -266,13 +266,32 @@ pub(super) async fn a_large_request_goes_in_batches<H: StoreHarness>(harness: &H
     }
     let request = Request::everything(Action::Requeue, "ada", "").expect("a complete request");
     let mut batches = Vec::new();
-    let options = Options { per_second: NonZeroU32::new(10_000) };
+    let options = Options { per_second: NonZeroU32::new(10_000), ..Options::default() };
     let report = act(&store, &request, options, |batch, so_far| batches.push((batch.changed.len(), so_far.changed)));
     let report = report.await.expect("carried through");
     assert_eq!(batches[..3], [(1000, 1000), (1000, 2000), (500, 2500)]);
     assert_eq!((report.changed, report.untouched.len()), (2_500, 0));
     let Backlog { pending, failed, .. } = store.backlog().await.expect("counted");
     assert_eq!((pending, failed), (2_500, 0));
+}
+
+pub(super) async fn few_letters_among_many_are_found_in_steps_that_can_be_interrupted<H: StoreHarness>(harness: &H) {
+    let store = harness.replica();
+    for _ in 0..EXAMINED_MAX / 100 {
+        dead(harness, (0..100).map(|_| event()), "refused").await;
+    }
+    let rare = dead(harness, [event()], "too large").await[0];
+    let request = requeue(Filter { error_class: Some("too large".into()), ..Filter::default() });
+    let step = |from| Options { stop_after: Some(Duration::ZERO), from, ..Options::default() };
+    let first = act(&store, &request, step(None), |_, _| {}).await.expect("a step");
+    assert_eq!((first.changed, first.rest.is_some()), (0, true), "one transaction does not look through all of them");
+    // What fails meanwhile waits for the next request.
+    let late = dead(harness, [event()], "too large").await[0];
+    let rest = first.rest.expect("there is more").to_string().parse().expect("it survives as a string");
+    let second = act(&store, &request, step(Some(rest)), |_, _| {}).await.expect("a step");
+    assert_eq!((second.changed, second.rest), (1, None));
+    assert_eq!(row(harness, rare).await.status, Status::Pending);
+    assert_eq!(row(harness, late).await.status, Status::Failed);
 }
 
 pub(super) async fn letters_that_fail_meanwhile_do_not_make_a_request_endless<H: StoreHarness>(harness: &H) {

@@ -6,14 +6,18 @@ use serde::Serialize;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{BATCH_MAX, Batch, Cursor, DeadLetters, Page, Request, Span};
+use super::{BATCH_MAX, Batch, Continuation, Cursor, DeadLetters, Filter, Page, Request, Span};
 use crate::store::StoreError;
 
 /// How a request is carried through.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Most letters in a second; as fast as the store takes them if `None`.
     pub per_second: Option<NonZeroU32>,
+    /// Stops after the batch in which this time is over, so at least one is done; never if `None`.
+    pub stop_after: Option<Duration>,
+    /// Goes on where the same request was stopped before.
+    pub from: Option<Continuation>,
 }
 
 /// What a request has changed.
@@ -28,6 +32,9 @@ pub struct Report {
     /// The ids that the request named and did not change: they are not FAILED, do not exist, or the rest of the filter
     /// does not mean them.
     pub untouched: Vec<Uuid>,
+    /// Where to go on, if it was stopped; `None` when nothing is left to do.
+    #[serde(skip)]
+    pub rest: Option<Continuation>,
 }
 
 /// The store failed on the way. What is in `report` has happened; asking again does the rest.
@@ -53,12 +60,16 @@ pub async fn act<S: DeadLetters>(
 ) -> Result<Report, Stopped> {
     let mut report = Report { request_id: request.id(), ..Report::default() };
     let mut untouched: HashSet<Uuid> = request.filter().ids.iter().copied().collect();
-    let pace = Pace::new(options.per_second);
-    let mut span = match newest(store, request).await {
-        Ok(Some(newest)) => Span { after: None, up_to: Some(newest), limit: pace.batch() },
-        Ok(None) => return Ok(Report { untouched: sorted(untouched), ..report }),
-        Err(source) => return Err(Stopped { report, source }),
+    let pace = Pace::new(&options);
+    let (after, up_to) = match options.from {
+        Some(Continuation { after, up_to }) => (Some(after), up_to),
+        None => match newest(store).await {
+            Ok(Some(newest)) => (None, newest),
+            Ok(None) => return Ok(Report { untouched: sorted(untouched), ..report }),
+            Err(source) => return Err(Stopped { report, source }),
+        },
     };
+    let mut span = Span { after, up_to: Some(up_to.clone()), limit: pace.batch() };
     loop {
         let batch = match store.change(request, &span).await {
             Ok(batch) => batch,
@@ -70,11 +81,13 @@ pub async fn act<S: DeadLetters>(
             untouched.remove(id);
         });
         on_batch(&batch, &report);
-        span.after = batch.next;
-        if span.after.is_none() {
+        let Some(next) = batch.next else { break };
+        pace.wait(report.changed).await;
+        if pace.is_over() {
+            report.rest = Some(Continuation { after: next, up_to });
             break;
         }
-        pace.wait(report.changed).await;
+        span.after = Some(next);
     }
     report.untouched = sorted(untouched);
     Ok(report)
@@ -90,8 +103,9 @@ pub fn duplicate_warning(recent: u64, window: Duration) -> Option<String> {
     })
 }
 
-async fn newest<S: DeadLetters>(store: &S, request: &Request) -> Result<Option<Cursor>, StoreError> {
-    let listed = store.list(request.filter(), &Page::first(1)).await?;
+/// Returns the newest letter of all: finding the newest one that a request means may take a look at each.
+async fn newest<S: DeadLetters>(store: &S) -> Result<Option<Cursor>, StoreError> {
+    let listed = store.list(&Filter::default(), &Page::first(1)).await?;
     Ok(listed.letters.into_iter().next().map(|letter| letter.cursor))
 }
 
@@ -101,15 +115,17 @@ fn sorted(ids: HashSet<Uuid>) -> Vec<Uuid> {
     ids
 }
 
-/// Spreads letters over time.
+/// Spreads letters over time, and says when the time is over.
 struct Pace {
     per_second: Option<NonZeroU32>,
     started: Instant,
+    end: Option<Instant>,
 }
 
 impl Pace {
-    fn new(per_second: Option<NonZeroU32>) -> Self {
-        Self { per_second, started: Instant::now() }
+    fn new(options: &Options) -> Self {
+        let started = Instant::now();
+        Self { per_second: options.per_second, started, end: options.stop_after.map(|after| started + after) }
     }
 
     /// Returns the size of a batch: ten in a second, so that the relay sees a stream and not a surge.
@@ -117,11 +133,15 @@ impl Pace {
         self.per_second.map_or(BATCH_MAX, |rate| (rate.get() / 10).clamp(1, BATCH_MAX))
     }
 
-    /// Waits until `changed` letters are not too many for the time that has passed.
+    /// Waits until `changed` letters are not too many for the time that has passed, or until the time is over.
     async fn wait(&self, changed: u64) {
         if let Some(rate) = self.per_second {
-            let due = Duration::from_secs_f64(changed as f64 / f64::from(rate.get()));
-            tokio::time::sleep_until(self.started + due).await;
+            let due = self.started + Duration::from_secs_f64(changed as f64 / f64::from(rate.get()));
+            tokio::time::sleep_until(self.end.map_or(due, |end| due.min(end))).await;
         }
+    }
+
+    fn is_over(&self) -> bool {
+        self.end.is_some_and(|end| Instant::now() >= end)
     }
 }

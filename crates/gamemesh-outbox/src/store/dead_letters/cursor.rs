@@ -13,9 +13,9 @@ pub struct Cursor {
     id: Uuid,
 }
 
-/// A string that no [`Cursor`] gave.
+/// A string that no [`Cursor`] or [`Continuation`] gave.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("invalid cursor: expected one that a list has returned")]
+#[error("invalid cursor: expected one that an answer has held")]
 pub struct InvalidCursor;
 
 impl Cursor {
@@ -60,6 +60,30 @@ impl FromStr for Cursor {
     }
 }
 
+/// Where a request that was stopped goes on. As a string it is opaque.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Continuation {
+    /// Where the last batch ended.
+    pub(super) after: Cursor,
+    /// The newest letter when the request began.
+    pub(super) up_to: Cursor,
+}
+
+impl fmt::Display for Continuation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.after, self.up_to)
+    }
+}
+
+impl FromStr for Continuation {
+    type Err = InvalidCursor;
+
+    fn from_str(text: &str) -> Result<Self, InvalidCursor> {
+        let (after, up_to) = text.split_once('-').ok_or(InvalidCursor)?;
+        Ok(Self { after: after.parse()?, up_to: up_to.parse()? })
+    }
+}
+
 impl Serialize for Cursor {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -80,7 +104,9 @@ mod tests {
         let cursor = Cursor::new("2026-01-02 03:04:05é", Uuid::from_u128(7));
         let text = cursor.to_string();
         assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{text}");
-        assert_eq!(text.parse(), Ok(cursor));
+        assert_eq!(text.parse(), Ok(cursor.clone()));
+        let continuation = Continuation { after: cursor.clone(), up_to: cursor };
+        assert_eq!(continuation.to_string().parse(), Ok(continuation));
     }
 
     #[test]
@@ -88,6 +114,8 @@ mod tests {
         let id = Uuid::from_u128(7).simple().to_string();
         for text in ["", "7", "é", &format!("{id}0"), &format!("{id}zz"), &format!("{id}ff"), &format!("{id}é")] {
             assert_eq!(text.parse::<Cursor>(), Err(InvalidCursor), "{text}");
+            assert_eq!(text.parse::<Continuation>(), Err(InvalidCursor), "{text}");
+            assert_eq!(format!("{id}-{text}").parse::<Continuation>(), Err(InvalidCursor), "{text}");
         }
     }
 }

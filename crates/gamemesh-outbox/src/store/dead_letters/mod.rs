@@ -23,7 +23,7 @@ pub use self::act::{Options, Report, Stopped, act, duplicate_warning};
 pub use self::class::error_class;
 #[cfg(feature = "sqlite")]
 pub(crate) use self::cursor::hex;
-pub use self::cursor::{Cursor, InvalidCursor};
+pub use self::cursor::{Continuation, Cursor, InvalidCursor};
 pub(crate) use self::grouping::Grouping;
 pub use self::request::{Action, InvalidRequest, Request};
 
@@ -33,6 +33,8 @@ use super::{Status, StoreError};
 pub const PAGE_MAX: u32 = 500;
 /// The most letters changed by one transaction.
 pub const BATCH_MAX: u32 = 1_000;
+/// The most letters that one transaction looks through for those that a request means.
+pub const EXAMINED_MAX: u32 = 5_000;
 /// The most ids that a filter may name.
 pub const IDS_MAX: usize = 10_000;
 /// The most letters that [`DeadLetters::groups`] looks at, the newest first.
@@ -241,7 +243,8 @@ pub struct Batch {
     pub changed: Vec<Uuid>,
     /// How many of them may have been sent within the bus's duplicate window.
     pub recent: u64,
-    /// Where the next batch begins; `None` at the end.
+    /// Where the next batch begins; `None` at the end. A batch that looked through [`EXAMINED_MAX`] letters ends there,
+    /// however few of them the request means.
     pub next: Option<Cursor>,
 }
 

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::{MemoryStore, Row, now};
 use crate::store::dead_letters::{
-    Action, AuditEntry, Batch, Count, Cursor, DeadLetter, DeadLetters, Detail, Filter, GROUPED_MAX, Grouping, Groups,
-    HISTORY_MAX, Listed, PAYLOAD_SHOWN_MAX, Page, Request, Span, error_class,
+    Action, AuditEntry, Batch, Count, Cursor, DeadLetter, DeadLetters, Detail, EXAMINED_MAX, Filter, GROUPED_MAX,
+    Grouping, Groups, HISTORY_MAX, Listed, PAYLOAD_SHOWN_MAX, Page, Request, Span, error_class,
 };
 use crate::store::{Status, StoreError, StoreErrorKind};
 
@@ -46,15 +46,18 @@ impl DeadLetters for MemoryStore {
         let after = span.after.as_ref().map(place).transpose()?;
         let up_to = span.up_to.as_ref().map(place).transpose()?;
         let is_done = |id| self.audit().iter().any(|entry| (entry.request_id, entry.event_id) == (request.id(), id));
-        let mut letters = self.letters(request.filter());
+        let mut letters = self.letters(&Filter::ids(request.filter().ids.iter().copied()));
         letters.reverse();
         letters.retain(|row| {
             let place = row.place();
             after.is_none_or(|after| place > after) && up_to.is_none_or(|up_to| place <= up_to)
         });
-        let has_next = letters.len() > span.size() as usize;
+        let mut next = letters.get(EXAMINED_MAX as usize - 1).map(Row::cursor);
+        letters.truncate(EXAMINED_MAX as usize);
+        letters.retain(|row| row.is_meant(request.filter()));
         letters.truncate(span.size() as usize);
-        let mut batch = Batch { next: letters.last().filter(|_| has_next).map(Row::cursor), ..Batch::default() };
+        next = letters.get(span.size() as usize - 1).map(Row::cursor).or(next);
+        let mut batch = Batch { next, ..Batch::default() };
         letters.retain(|row| !is_done(row.event.id));
         for row in letters {
             if self.change_one(request, &row) {

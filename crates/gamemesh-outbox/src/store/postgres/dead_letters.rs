@@ -10,8 +10,8 @@ use super::row::ServerTime;
 use super::session::{Session, answer};
 use super::{ANSWER_WITHIN, PostgresStore, sql};
 use crate::store::dead_letters::{
-    Action, AuditEntry, Batch, Count, Cursor, DeadLetter, DeadLetters, Detail, Filter, GROUPED_MAX, Group, Groups,
-    Listed, PAYLOAD_SHOWN_MAX, Page, Request, Span, error_class,
+    Action, AuditEntry, Batch, Count, Cursor, DeadLetter, DeadLetters, Detail, EXAMINED_MAX, Filter, GROUPED_MAX,
+    Group, Groups, Listed, PAYLOAD_SHOWN_MAX, Page, Request, Span, error_class,
 };
 use crate::store::{Status, StoreError, StoreErrorKind};
 
@@ -60,6 +60,7 @@ impl DeadLetters for PostgresStore {
 
     async fn change(&self, request: &Request, span: &Span) -> Result<Batch, StoreError> {
         const DOING: &str = "cannot change dead letters";
+        const EXAMINED: i64 = EXAMINED_MAX as i64;
         let (after, up_to) = (Place::of(span.after.as_ref())?, Place::of(span.up_to.as_ref())?);
         let (limit, id, window) = (i64::from(span.size()), request.id(), micros(request.duplicate_window));
         let (actor, reason) = (request.actor(), request.reason());
@@ -75,10 +76,11 @@ impl DeadLetters for PostgresStore {
             }
             Action::Discard => sql::DISCARD,
         };
+        params.push((&EXAMINED, Type::INT8));
         let session = self.session().await?;
         let rows = answer(DOING, ANSWER_WITHIN, transaction(&session, statement, &params)).await?;
         session.give_back();
-        rows.first().map(|row| batch(row, request.action(), limit)).ok_or_else(|| unusable(DOING))
+        rows.first().map(|row| batch(row, request.action())).ok_or_else(|| unusable(DOING))
     }
 }
 
@@ -208,9 +210,8 @@ fn audit_entry(row: &Row) -> AuditEntry {
     }
 }
 
-fn batch(row: &Row, action: Action, limit: i64) -> Batch {
-    let last = row.get::<_, Option<ServerTime>>("last_created_at").zip(row.get::<_, Option<Uuid>>("last_id"));
-    let is_full = row.get::<_, i64>("meant") >= limit;
+fn batch(row: &Row, action: Action) -> Batch {
+    let next = row.get::<_, Option<ServerTime>>("next_created_at").zip(row.get::<_, Option<Uuid>>("next_id"));
     Batch {
         changed: row.get("changed"),
         recent: match action {
@@ -218,6 +219,6 @@ fn batch(row: &Row, action: Action, limit: i64) -> Batch {
             // What nobody will send meets no copy of itself.
             Action::Discard => 0,
         },
-        next: last.filter(|_| is_full).map(|(created_at, id)| created_at.cursor(id)),
+        next: next.map(|(created_at, id)| created_at.cursor(id)),
     }
 }

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Error, Row};
 
 use super::row::nearest_time;
 use super::session::answer;
@@ -34,15 +35,27 @@ impl Overviews for PostgresStore {
                 let pending: i64 = row.try_get("pending")?;
                 overview.topics.push(TopicBacklog { topic: row.try_get("topic")?, pending: pending.unsigned_abs() });
             }
-            for row in client.query_typed(sql::RELAYS, &[(&APPLICATION as _, Type::TEXT)]).await? {
-                let connections: i64 = row.try_get("connections")?;
-                let connections = connections.unsigned_abs();
-                overview.relays.push(RelaySeen { client: row.try_get("client")?, connections });
-            }
+            overview.relays = relays(client, false).await?;
             Ok(overview)
         };
         let overview = answer("cannot count events", ANSWER_WITHIN, read).await?;
         session.give_back();
         Ok(overview)
     }
+    async fn relays(&self) -> Result<Option<Vec<RelaySeen>>, StoreError> {
+        let session = self.session().await?;
+        let relays = answer("cannot list relays", ANSWER_WITHIN, relays(session.client(), true)).await?;
+        session.give_back();
+        Ok(Some(relays))
+    }
+}
+
+async fn relays(client: &Client, with_this: bool) -> Result<Vec<RelaySeen>, Error> {
+    let params: [(&(dyn ToSql + Sync), Type); 2] = [(&APPLICATION, Type::TEXT), (&with_this, Type::BOOL)];
+    let rows = client.query_typed(sql::RELAYS, &params).await?;
+    let relay = |row: &Row| {
+        let connections: i64 = row.try_get("connections")?;
+        Ok(RelaySeen { client: row.try_get("client")?, connections: connections.unsigned_abs() })
+    };
+    rows.iter().map(relay).collect()
 }

@@ -14,8 +14,8 @@ use super::claim::{json, seconds};
 use super::error::store_error;
 use super::row::{read_attempts, read_id, read_text, read_time};
 use crate::store::dead_letters::{
-    Action, AuditEntry, Batch, Count, Cursor, DeadLetter, DeadLetters, Detail, Filter, GROUPED_MAX, Grouping, Groups,
-    Listed, PAYLOAD_SHOWN_MAX, Page, Request, Span, error_class, hex,
+    Action, AuditEntry, Batch, Count, Cursor, DeadLetter, DeadLetters, Detail, EXAMINED_MAX, Filter, GROUPED_MAX,
+    Grouping, Groups, Listed, PAYLOAD_SHOWN_MAX, Page, Request, Span, error_class, hex,
 };
 use crate::store::{Status, StoreError};
 
@@ -23,6 +23,7 @@ const AUDIT: &str = include_str!("sql/audit.sql");
 const DEAD_LETTER_COUNT: &str = include_str!("sql/dead_letter_count.sql");
 const DEAD_LETTER_ERRORS: &str = include_str!("sql/dead_letter_errors.sql");
 const DEAD_LETTERS: &str = include_str!("sql/dead_letters.sql");
+const EXAMINED: &str = include_str!("sql/examined.sql");
 const DISCARD: &str = include_str!("sql/discard.sql");
 const HISTORY: &str = include_str!("sql/history.sql");
 const PAYLOAD: &str = include_str!("sql/payload.sql");
@@ -90,11 +91,13 @@ impl DeadLetters for SqliteStore {
 }
 
 async fn change(tx: &mut Transaction<'_, Sqlite>, request: &Request, span: &Span) -> Result<Batch, sqlx::Error> {
-    let statement = place(place(meant(SPAN, request.filter()), span.after.as_ref()), span.up_to.as_ref());
+    let end = examined(tx, request.filter(), span).await?;
+    let up_to = end.as_ref().or(span.up_to.as_ref());
+    let statement = place(place(meant(SPAN, request.filter()), span.after.as_ref()), up_to);
     let statement = statement.bind(span.size()).bind(request.id().to_string()).bind(seconds(request.duplicate_window));
     let rows = statement.fetch_all(&mut **tx).await?;
 
-    let mut batch = Batch::default();
+    let mut batch = Batch { next: end, ..Batch::default() };
     let mut audited = Vec::new();
     for row in &rows {
         let Some(id) = read_id(row.try_get("id")?) else { continue };
@@ -117,6 +120,20 @@ async fn change(tx: &mut Transaction<'_, Sqlite>, request: &Request, span: &Span
     let audit = audit.bind(request.id().to_string()).bind(request.reason().to_owned()).bind(after);
     audit.bind(json(&audited)).execute(&mut **tx).await?;
     Ok(batch)
+}
+
+/// Returns how far a batch looks, if there is anything beyond.
+async fn examined(
+    tx: &mut Transaction<'_, Sqlite>,
+    filter: &Filter,
+    span: &Span,
+) -> Result<Option<Cursor>, sqlx::Error> {
+    let statement = place(place(sqlx::query(EXAMINED).bind(ids(filter)), span.after.as_ref()), span.up_to.as_ref());
+    let Some(row) = statement.bind(EXAMINED_MAX).fetch_optional(&mut **tx).await? else { return Ok(None) };
+    // A row whose id names no event is no place to stop at.
+    let id = read_id(row.try_get("id")?);
+    let created_at = read_text(row.try_get("created_at")?);
+    Ok(id.map(|id| Cursor::new(created_at, id)))
 }
 
 /// What the audit keeps of a letter, see migration 0006.
@@ -146,14 +163,17 @@ async fn before(
 
 /// Binds the first six parameters of every statement that takes a filter.
 fn meant(statement: &'static str, filter: &Filter) -> Statement {
-    let ids = (!filter.ids.is_empty()).then(|| json(&filter.ids));
     sqlx::query(statement)
-        .bind(ids)
+        .bind(ids(filter))
         .bind(filter.topic.clone())
         .bind(filter.event_type.clone())
         .bind(filter.error_class.clone())
         .bind(filter.created_since.map(milliseconds))
         .bind(filter.created_until.map(milliseconds))
+}
+
+fn ids(filter: &Filter) -> Option<String> {
+    (!filter.ids.is_empty()).then(|| json(&filter.ids))
 }
 
 /// Writes a bound as the table's default writes times. What is between two milliseconds goes up: no row lies between.

@@ -35,7 +35,7 @@ async fn change(
     reason: &str,
     duplicate_window: Duration,
 ) -> Result<(), CommandError> {
-    let options = Options { per_second: args.rate };
+    let options = Options { per_second: args.rate, ..Options::default() };
     let (all, as_json, dry_run, yes) = (args.all, args.json, args.dry_run, args.yes);
     let actor = args.actor.unwrap_or_else(current_user);
     let filter = args.filter.filter();

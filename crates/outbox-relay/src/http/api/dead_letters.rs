@@ -1,7 +1,6 @@
 //! Dead letters: what `store::dead_letters` does, over HTTP.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Json;
@@ -9,9 +8,8 @@ use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::StatusCode;
 use gamemesh_outbox::store::StoreError;
-use gamemesh_outbox::store::dead_letters::{Action, Options, Report, Request, Stopped, duplicate_warning};
+use gamemesh_outbox::store::dead_letters::{Action, Batch, Options, Request, Stopped, duplicate_warning};
 use serde::Deserialize;
-use tokio::time::timeout;
 use tracing::info;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -20,7 +18,8 @@ use super::error::{ApiError, ErrorBody};
 use super::model::{self, ChangeRequest, Detail, Groups, Letters, Outcome, Payload};
 use crate::http::state::{AppState, StoreInUse};
 
-/// How long one request acts. A larger one is asked for again and goes on, so that its asker sees how far it is.
+/// How long one request acts, and then finishes its batch. A larger one is asked for again and goes on, so that its asker
+/// sees how far it is.
 const ACT_TIME: Duration = Duration::from_secs(4);
 
 /// Lists dead letters, newest first
@@ -142,13 +141,19 @@ async fn change(
     action: Action,
     change: ChangeRequest,
 ) -> Result<Json<Outcome>, ApiError> {
-    let (dry_run, options) = (change.dry_run, Options { per_second: change.per_second });
+    let (dry_run, per_second, from) = (change.dry_run, change.per_second, change.continuation()?);
     let mut request = change.into_request(action, &client.ip().to_canonical().to_string())?;
     let window = state.duplicate_window();
     request.duplicate_window = window;
     let store = store(state).await?;
-    let mut outcome =
-        if dry_run { count(&store, &request, window).await? } else { act(&store, &request, options).await? };
+    let mut outcome = match dry_run {
+        true => count(&store, &request, window).await?,
+        false => {
+            let options = Options { per_second, stop_after: Some(ACT_TIME), from };
+            let counted = |batch: &Batch| state.telemetry().audited(action, batch.changed.len() as u64);
+            act(&store, &request, options, &counted).await?
+        }
+    };
     if action == Action::Requeue {
         outcome.warning = duplicate_warning(outcome.recent, window);
     }
@@ -162,32 +167,31 @@ async fn count(store: &StoreInUse<'_>, request: &Request, window: Duration) -> R
         request_id: request.id(),
         changed: count.letters,
         complete: true,
+        next: None,
         recent: count.recent,
         warning: None,
         untouched: Vec::new(),
     })
 }
 
-/// Acts for as long as one request may take. What is done by then stays done.
-async fn act(store: &StoreInUse<'_>, request: &Request, options: Options) -> Result<Outcome, ApiError> {
-    let so_far = Mutex::new(Report { request_id: request.id(), ..Report::default() });
-    let keep = |report: &Report| so_far.lock().unwrap_or_else(PoisonError::into_inner).clone_from(report);
-    let acted = timeout(ACT_TIME, store.act(request, options, &keep)).await;
-    let complete = acted.is_ok();
-    let report = match acted {
-        Ok(report) => report?,
-        Err(_) => so_far.into_inner().unwrap_or_else(PoisonError::into_inner),
-    };
-    let (id, action) = (request.id(), request.action().as_str());
+async fn act(
+    store: &StoreInUse<'_>,
+    request: &Request,
+    options: Options,
+    on_batch: &(dyn Fn(&Batch) + Sync),
+) -> Result<Outcome, ApiError> {
+    let report = store.act(request, options, on_batch).await?;
+    let (id, action, complete) = (request.id(), request.action().as_str(), report.rest.is_none());
     info!(request_id = %id, action, actor = request.actor(), changed = report.changed, complete, "dead letters changed");
     Ok(Outcome {
         dry_run: false,
         request_id: id,
         changed: report.changed,
         complete,
+        next: report.rest.map(|rest| rest.to_string()),
         recent: report.recent,
         warning: None,
-        untouched: report.untouched,
+        untouched: if complete { report.untouched } else { Vec::new() },
     })
 }
 

@@ -9,6 +9,7 @@ use axum::response::Sse;
 use axum::response::sse::Event;
 use futures_util::Stream;
 use futures_util::stream::unfold;
+use gamemesh_outbox::store::overview::RelaySeen;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -52,6 +53,16 @@ pub(super) struct Current {
     /// What waits in the database, for all replicas; missing until it has been counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     backlog: Option<BacklogNow>,
+    /// The relays that are connected to the database, this one included; `null` where nobody can tell.
+    relays: Option<Vec<RelayNow>>,
+}
+
+/// Relays that are connected from one address.
+#[derive(Serialize, ToSchema)]
+struct RelayNow {
+    /// Where they come from; behind a pooler, the pooler's address.
+    address: String,
+    connections: u64,
 }
 
 /// What waits in the database.
@@ -64,7 +75,8 @@ struct BacklogNow {
 }
 
 impl Current {
-    fn of(state: &AppState) -> Self {
+    async fn of(state: &AppState) -> Self {
+        let relays = state.relays().await;
         let progress = state.telemetry().progress().borrow().clone();
         Self {
             service: state.service().to_owned(),
@@ -85,6 +97,10 @@ impl Current {
                 failed: backlog.failed,
                 oldest_due_age_seconds: backlog.oldest_due_age.as_secs_f64(),
             }),
+            relays: relays.map(|relays| {
+                let now = |relay: RelaySeen| RelayNow { address: relay.client, connections: relay.connections };
+                relays.into_iter().map(now).collect()
+            }),
         }
     }
 }
@@ -92,7 +108,7 @@ impl Current {
 /// Returns what the relay does now
 #[utoipa::path(get, path = "/api/v1/state", tag = "relay", responses((status = OK, body = Current)))]
 pub(super) async fn state(State(state): State<AppState>) -> Json<Current> {
-    Json(Current::of(&state))
+    Json(Current::of(&state).await)
 }
 
 /// Follows what the relay does: every second a server-sent event named `state`
@@ -140,7 +156,7 @@ impl Follower {
         }
         let last = *self.phase.borrow_and_update() == Phase::Stopping;
         let event = Event::default().event("state").retry(RECONNECT_AFTER);
-        let event = event.json_data(Current::of(&self.state)).expect("plain numbers and text become JSON");
+        let event = event.json_data(Current::of(&self.state).await).expect("plain numbers and text become JSON");
         (event, last)
     }
 }

@@ -96,6 +96,8 @@ pub(super) struct ChangeRequest {
     /// Most letters in a second.
     #[schema(value_type = Option<u32>, minimum = 1)]
     pub per_second: Option<NonZeroU32>,
+    /// The `next` of the answer before, to go on there.
+    after: Option<String>,
 }
 
 /// Which dead letters to act on.
@@ -115,6 +117,12 @@ struct ChangeFilter {
 }
 
 impl ChangeRequest {
+    /// Returns where the request goes on.
+    pub(super) fn continuation(&self) -> Result<Option<store::Continuation>, ApiError> {
+        let after = self.after.as_deref().map(str::parse).transpose();
+        after.map_err(|error: store::InvalidCursor| bad_request(format!("after: {error}")))
+    }
+
     /// Returns the request as the store understands it; `client` is added to who asks.
     pub(super) fn into_request(self, action: store::Action, client: &str) -> Result<store::Request, ApiError> {
         let actor = self.actor.as_deref().map(str::trim).filter(|actor| !actor.is_empty()).unwrap_or("admin");
@@ -147,13 +155,17 @@ pub(super) struct Outcome {
     pub request_id: Uuid,
     /// Letters that it changed; in a dry run, letters that it would change now.
     pub changed: u64,
-    /// Whether nothing is left to do. If not, time was up: the same request under the same `request_id` goes on.
+    /// Whether nothing is left to do. If not, time was up: the same request under the same `request_id`, with `next` as its
+    /// `after`, goes on.
     pub complete: bool,
+    /// Where to go on; `null` when nothing is left to do.
+    pub next: Option<String>,
     /// How many of them may have been sent within the bus's duplicate window.
     pub recent: u64,
     /// What the bus may do to those.
     pub warning: Option<String>,
-    /// Ids that were named and not changed: they are no dead letters, or the rest of the filter does not mean them.
+    /// Ids that were named and not changed: they are no dead letters, or the rest of the filter does not mean them. Empty
+    /// as long as something is left to do.
     pub untouched: Vec<Uuid>,
 }
 

@@ -103,6 +103,7 @@ async function act(event) {
     const outcome = await attempt(() => api.post(`dead-letters/${action}`, body));
     if (outcome === undefined || pending?.id !== id) break;
     changed += outcome.changed;
+    body.after = outcome.next;
     progress.value = changed;
     if (outcome.complete) {
       element("confirm").close();

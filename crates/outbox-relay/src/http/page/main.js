@@ -27,6 +27,15 @@ function showRates(now) {
   previous = now;
 }
 
+/** Replicas are told apart by their addresses, which is all that the database knows of them. */
+function showRelays(relays) {
+  element("relays-tile").hidden = !relays;
+  if (!relays) return show("relays-list", "");
+  const each = relays.map(({ address, connections }) => `${address} (${number(connections)})`);
+  show("relays", number(relays.length), relays.length === 0);
+  show("relays-list", `Connected to it, with how many connections: ${each.join(", ")}.`);
+}
+
 function showState(now) {
   const { backlog } = now;
   document.title = `${backlog?.failed ? `(${number(backlog.failed)}) ` : ""}${now.service}`;
@@ -43,6 +52,7 @@ function showState(now) {
   show("failures", number(now.publish_failures));
   show("charged", number(now.attempts_charged));
   show("dead-lettered", number(now.dead_lettered));
+  showRelays(now.relays);
   element("read-only").hidden = now.changes_enabled;
   element("token-button").hidden = !now.changes_enabled;
   showRates(now);

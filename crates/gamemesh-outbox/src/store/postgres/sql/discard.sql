@@ -1,18 +1,31 @@
--- Deletes letters, otherwise as requeue.sql. Migration 0006 says what the audit keeps of them, and why.
-WITH meant AS MATERIALIZED (
-    SELECT event.id, event.created_at
+-- Deletes letters, otherwise as requeue.sql, whose $16 is $15 here. Migration 0006 says what the audit keeps of them, and why.
+WITH examined AS MATERIALIZED (
+    SELECT event.id, event.created_at, event.topic, event.event_type, event.last_error
     FROM outbox_events AS event
     WHERE event.status = 'FAILED'
       AND ($1::uuid[] IS NULL OR event.id = ANY ($1::uuid[]))
-      AND ($2::text IS NULL OR event.topic = $2::text)
-      AND ($3::text IS NULL OR event.event_type = $3::text)
-      AND ($4::text IS NULL OR outbox_error_class(event.last_error) = $4::text)
       AND ($5::timestamptz IS NULL OR event.created_at >= $5::timestamptz)
       AND ($6::timestamptz IS NULL OR event.created_at < $6::timestamptz)
       AND ($7::timestamptz IS NULL OR (event.created_at, event.id) > ($7::timestamptz, $8::uuid))
       AND ($9::timestamptz IS NULL OR (event.created_at, event.id) <= ($9::timestamptz, $10::uuid))
     ORDER BY event.created_at, event.id
+    LIMIT $15::bigint
+),
+meant AS MATERIALIZED (
+    SELECT id, created_at
+    FROM examined
+    WHERE ($2::text IS NULL OR topic = $2::text)
+      AND ($3::text IS NULL OR event_type = $3::text)
+      AND ($4::text IS NULL OR outbox_error_class(last_error) = $4::text)
+    ORDER BY created_at, id
     LIMIT $11::bigint
+),
+next AS (
+    (SELECT created_at, id FROM meant ORDER BY created_at, id OFFSET $11::bigint - 1 LIMIT 1)
+    UNION ALL
+    (SELECT created_at, id FROM examined ORDER BY created_at, id OFFSET $15::bigint - 1 LIMIT 1)
+    ORDER BY created_at, id
+    LIMIT 1
 ),
 held AS MATERIALIZED (
     SELECT event.id
@@ -49,7 +62,6 @@ audited AS (
     CROSS JOIN LATERAL (SELECT convert_to(discarded.payload::text, 'UTF8') AS bytes OFFSET 0) AS payload
     RETURNING event_id
 )
-SELECT (SELECT count(*) FROM meant) AS meant,
-       (SELECT created_at FROM meant ORDER BY created_at DESC, id DESC LIMIT 1) AS last_created_at,
-       (SELECT id FROM meant ORDER BY created_at DESC, id DESC LIMIT 1) AS last_id,
+SELECT (SELECT created_at FROM next) AS next_created_at,
+       (SELECT id FROM next) AS next_id,
        ARRAY(SELECT event_id FROM audited) AS changed
