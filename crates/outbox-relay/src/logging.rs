@@ -11,24 +11,39 @@ use crate::config::{LogSettings, OtelSettings};
 use crate::otlp::{self, Tracing};
 use crate::report::CommandError;
 
+/// Who logs, which decides where the settings leave it open.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Logger {
+    /// The relay: its log is its history, often read by a machine.
+    Relay,
+    /// A command that prints an answer: only what is wrong stands beside it, for a person.
+    Command,
+}
+
 /// Starts logging and, if wanted, tracing. What is returned flushes the spans at the end.
-pub(crate) fn start(log: &LogSettings, otel: &OtelSettings) -> Result<Tracing, CommandError> {
+pub(crate) fn start(logger: Logger, log: &LogSettings, otel: &OtelSettings) -> Result<Tracing, CommandError> {
     let tracing = otlp::start(otel)?;
     // Only our own spans are exported: those of the exporter's connection would feed on themselves.
     let ours =
         Targets::new().with_target("gamemesh_outbox", LevelFilter::INFO).with_target("outbox_relay", LevelFilter::INFO);
     let spans = tracing.tracer().map(|tracer| tracing_opentelemetry::layer().with_tracer(tracer).with_filter(ours));
-    tracing_subscriber::registry().with(spans).with(lines(log)).init();
+    tracing_subscriber::registry().with(spans).with(lines(logger, log)).init();
     Ok(tracing)
 }
 
-fn lines<S>(log: &LogSettings) -> Box<dyn Layer<S> + Send + Sync>
+fn lines<S>(logger: Logger, log: &LogSettings) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
 {
-    let filter = EnvFilter::builder().parse(&log.level.0).expect("the settings were checked");
     let terminal = std::io::stderr().is_terminal();
-    let format = log.format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
+    let (level, format) = match logger {
+        Logger::Relay if !terminal => ("info", LogFormat::Json),
+        Logger::Relay => ("info", LogFormat::Text),
+        Logger::Command => ("warn", LogFormat::Text),
+    };
+    let level = log.level.as_ref().map_or(level, |level| &level.0);
+    let filter = EnvFilter::builder().parse(level).expect("the settings were checked");
+    let format = log.format.unwrap_or(format);
     let lines = fmt::layer().with_writer(std::io::stderr);
     match format {
         LogFormat::Text => lines.with_ansi(terminal).with_filter(filter).boxed(),

@@ -125,3 +125,26 @@ async fn looking_creates_no_stream() {
     let jetstream = async_nats::jetstream::new(async_nats::connect(&url).await.unwrap());
     assert!(jetstream.get_stream("PLAYER").await.is_err(), "a command that only looks created the stream");
 }
+
+#[tokio::test]
+async fn nothing_is_logged_where_all_is_well_unless_it_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let nats = NatsServer::start().await.unwrap();
+    let (database, url) = (sqlite(folder.path()), nats.url());
+    let environment = [("DATABASE_URL", database.as_str()), ("NATS_URL", &url)];
+    migrate_up(&environment);
+    let logged = |command: &str, settings: &[(&str, &str)]| {
+        let output = run(&[command], &[&environment[..], settings].concat());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(logged("status", &[]), "");
+    let examined = logged("doctor", &[]);
+    assert!(examined.starts_with("Error: errors found: ") && examined.lines().count() == 1, "{examined}");
+
+    let text = logged("status", &[("LOG_LEVEL", "info")]);
+    assert!(text.contains(" INFO ") && !text.starts_with('{'), "{text}");
+    assert_eq!(logged("status", &[("OUTBOX_LOG_FORMAT", "json")]), "");
+    let json = logged("status", &[("LOG_LEVEL", "info"), ("OUTBOX_LOG_FORMAT", "json")]);
+    let lines = json.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    assert!(lines.map(|mut line| line["level"].take()).any(|level| level == "INFO"), "{json}");
+}

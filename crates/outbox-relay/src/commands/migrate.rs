@@ -9,7 +9,7 @@ use super::print;
 use crate::assemble::{self, OutboxStore, Producer, WithStore};
 use crate::config::Config;
 use crate::config::types::Database;
-use crate::logging;
+use crate::logging::{self, Logger};
 use crate::report::CommandError;
 
 #[derive(Debug, Subcommand)]
@@ -54,7 +54,7 @@ pub(crate) async fn migrate(config: Config, command: MigrateCommand) -> Result<(
         return print(&sql(assemble::migrations(store.unwrap_or(configured)), version, down)?);
     }
     let database = config.database()?;
-    let tracing = logging::start(&config.log, &config.otel)?;
+    let tracing = logging::start(Logger::Command, &config.log, &config.otel)?;
     let creates = matches!(command, MigrateCommand::Up);
     let changed = assemble::with_store(&config, database, creates, Change(command)).await;
     tracing.flush().await;

@@ -15,8 +15,9 @@ use crate::assemble::{self, AnyBus, OutboxStore, Producer, WithStore};
 use crate::config::Config;
 use crate::config::types::Secret;
 use crate::http::{self, Access, AppState, Phase};
+use crate::logging::{self, Logger};
 use crate::report::CommandError;
-use crate::{logging, signals};
+use crate::signals;
 
 /// Rows removed by one statement of the pruner.
 const PRUNE_BATCH: u32 = 1000;
@@ -28,7 +29,7 @@ pub(crate) async fn run(config: Config) -> Result<(), CommandError> {
     if config.enabled {
         config.database()?;
     }
-    let tracing = logging::start(&config.log, &config.otel)?;
+    let tracing = logging::start(Logger::Relay, &config.log, &config.otel)?;
     let stop = signals::stop_on_signal()?;
     let telemetry = Telemetry::new(&config.otel.service_name);
     let access = Access::new(config.admin.token.as_ref().map(Secret::expose), config.admin.hosts.clone());

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{one_line, print};
 use crate::assemble::{self, AnyBus, OutboxStore, Producer, WithStore};
 use crate::config::Config;
-use crate::logging;
+use crate::logging::{self, Logger};
 use crate::report::CommandError;
 
 #[derive(Debug, Args)]
@@ -27,7 +27,7 @@ pub(crate) struct StatusArgs {
 /// Runs `status`.
 pub(crate) async fn status(config: Config, args: StatusArgs) -> Result<(), CommandError> {
     let database = config.database()?;
-    let tracing = logging::start(&config.log, &config.otel)?;
+    let tracing = logging::start(Logger::Command, &config.log, &config.otel)?;
     let bus = assemble::bus(&config).await?;
     let asked = assemble::with_store(&config, database, false, Ask { bus, args }).await;
     tracing.flush().await;

@@ -83,8 +83,9 @@ pub(crate) struct OtelSettings {
 /// The settings of logs.
 #[derive(Debug)]
 pub(crate) struct LogSettings {
-    pub level: LogLevel,
-    /// `None`: text on a terminal, JSON otherwise.
+    /// `None`: it depends on the command.
+    pub level: Option<LogLevel>,
+    /// `None`: it depends on the command and on the terminal.
     pub format: Option<LogFormat>,
 }
 
@@ -129,7 +130,7 @@ impl Config {
                 sampler_ratio: values.get(&settings::OTEL_SAMPLER_ARG),
             },
             log: LogSettings {
-                level: values.get(&settings::LOG_LEVEL),
+                level: values.optional(&settings::LOG_LEVEL),
                 format: values.optional(&settings::LOG_FORMAT),
             },
         })

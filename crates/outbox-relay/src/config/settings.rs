@@ -294,14 +294,14 @@ settings! {
         parse: ratio,
     }
     LOG_LEVEL: LogLevel {
-        env: "LOG_LEVEL", key: "log.level", default: Some("info"),
+        env: "LOG_LEVEL", key: "log.level", default: None,
         expected: "a level (error, warn, info, debug, trace, off) or a filter such as info,async_nats=warn",
-        help: "What is logged, to standard error.";
+        help: "What is logged, to standard error. Unset: info by `run`, warn by every other command.";
         parse: log_level,
     }
     LOG_FORMAT: LogFormat {
         env: "OUTBOX_LOG_FORMAT", key: "log.format", default: None, expected: "text or json",
-        help: "How it is logged. Unset: text on a terminal, json otherwise.";
+        help: "How it is logged. Unset: text, but json by `run` where standard error is no terminal.";
         parse: |text| choice(text, &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
     }
 }

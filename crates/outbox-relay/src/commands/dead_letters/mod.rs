@@ -9,13 +9,13 @@ pub(crate) use self::args::DeadLettersCommand;
 use crate::assemble::{self, OutboxStore, Producer, WithStore};
 use crate::config::Config;
 use crate::config::types::EventBus;
-use crate::logging;
+use crate::logging::{self, Logger};
 use crate::report::CommandError;
 
 /// Runs `dead-letters`.
 pub(crate) async fn dead_letters(config: Config, command: DeadLettersCommand) -> Result<(), CommandError> {
     let database = config.database()?;
-    let tracing = logging::start(&config.log, &config.otel)?;
+    let tracing = logging::start(Logger::Command, &config.log, &config.otel)?;
     let duplicate_window = match config.event_bus {
         EventBus::Nats => config.nats.duplicate_window,
         // They keep every copy.

@@ -16,7 +16,7 @@ pub(crate) use self::monitoring::varz;
 use super::{one_line, print};
 use crate::assemble::{self, AnyBus, OutboxStore, Producer, WithStore};
 use crate::config::{Config, positive_duration};
-use crate::logging;
+use crate::logging::{self, Logger};
 use crate::report::CommandError;
 
 #[derive(Debug, Args)]
@@ -36,7 +36,7 @@ fn read_duration(text: &str) -> Result<Duration, String> {
 /// Runs `doctor`.
 pub(crate) async fn doctor(config: Config, args: DoctorArgs) -> Result<(), CommandError> {
     let database = config.database()?;
-    let tracing = logging::start(&config.log, &config.otel)?;
+    let tracing = logging::start(Logger::Command, &config.log, &config.otel)?;
     let bus = assemble::bus(&config).await?;
     let examination = Examination { config: &config, bus, args };
     let examined = assemble::with_store(&config, database, false, examination).await;

@@ -13,7 +13,7 @@ use self::input::Input;
 use super::print;
 use crate::assemble::{self, OutboxStore, Producer, WithStore};
 use crate::config::Config;
-use crate::logging;
+use crate::logging::{self, Logger};
 use crate::report::CommandError;
 
 /// The arguments of `emit`.
@@ -51,7 +51,7 @@ fn header(text: &str) -> Result<(String, String), &'static str> {
 /// Runs `emit`.
 pub(crate) async fn emit(config: Config, args: EmitArgs) -> Result<(), CommandError> {
     let database = config.database()?;
-    let tracing = logging::start(&config.log, &config.otel)?;
+    let tracing = logging::start(Logger::Command, &config.log, &config.otel)?;
     let validator = config.relay.validator.clone();
     let (input, progress) = match &args.file {
         Some(path) => {
