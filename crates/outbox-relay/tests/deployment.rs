@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use outbox_testkit::servers::{PostgresServer, TestDatabase, free_port};
+use serde_json::{Value, json};
 
 use crate::documents::{read, root, settings};
-use crate::program::Relay;
+use crate::program::{Relay, command, exchange, run, transcript};
 
 /// What compose needs to be seen valid: the specification's grammar, and every name that is used is defined.
 const COMPOSE_CHECK: &str = "
@@ -42,7 +43,8 @@ fn manifests_are_what_their_schemas_say() {
 fn the_compose_file_is_what_its_specification_says() {
     let text = read(&root().join("docker-compose.yml"));
     check_compose(&text).unwrap();
-    for (from, to) in [("restart: unless-stopped", "restart: perhaps"), ("secrets: [relay-dsn]", "secrets: [other]")] {
+    for (from, to) in [("restart: unless-stopped", "restart: perhaps"), ("secrets: [relay-dsn, ", "secrets: [other, ")]
+    {
         assert!(check_compose(&text.replace(from, to)).is_err(), "{to}: the validator finds nothing");
     }
 }
@@ -116,14 +118,18 @@ fn compose_listens_on_this_machine_only_and_pins_every_image() {
     }
 }
 
-#[test]
-fn relays_start_with_the_settings_of_compose() {
-    let compose = compose();
+#[tokio::test(flavor = "multi_thread")]
+async fn relays_start_with_the_settings_of_compose() {
+    let (compose, database) = (compose(), migrated_database().await);
+    let token = read(&root().join(compose["secrets"]["admin-token"]["file"].as_str().unwrap()));
     let services = compose["services"].as_object().unwrap();
-    let relays = services.values().filter(|service| service["image"] == "outbox-relay:local");
-    for service in relays {
+    let relays = services.iter().filter(|(_, service)| service["image"] == "outbox-relay:local");
+    for (name, service) in relays {
         let set = text_map(&service["environment"]);
-        starts_with(&set);
+        let relay = start_with(&set, &database, &token);
+        if name == "outbox-relay" {
+            assert_changes_need(&relay, &token);
+        }
         let secrets: BTreeSet<&str> = strings(&service["secrets"]).collect();
         let named = set.values().filter_map(|value| value.strip_prefix("/run/secrets/"));
         assert!(named.clone().count() > 0 && named.clone().all(|secret| secrets.contains(secret)), "{set:?}");
@@ -199,8 +205,9 @@ fn a_relay_is_given_longer_than_it_takes_to_stop() {
     assert!(grace >= drain + 5, "grace {grace} s, drain {drain} s");
 }
 
-#[test]
-fn relays_start_with_the_settings_of_the_cluster() {
+#[tokio::test(flavor = "multi_thread")]
+async fn relays_start_with_the_settings_of_the_cluster() {
+    let (database, token) = (migrated_database().await, "0123456789abcdef");
     let config = text_map(&manifest("ConfigMap", "outbox-relay")["data"]);
     let secret = manifest("Secret", "outbox-relay");
     for (kind, name) in [("Deployment", "outbox-relay"), ("Job", "outbox-migrate")] {
@@ -210,7 +217,10 @@ fn relays_start_with_the_settings_of_the_cluster() {
         for variable in container["env"].as_array().unwrap() {
             set.insert(text(&variable["name"]), text(&variable["value"]));
         }
-        starts_with(&set);
+        let relay = start_with(&set, &database, token);
+        if name == "outbox-relay" {
+            assert_changes_need(&relay, token);
+        }
         for key in set.values().filter_map(|value| value.strip_prefix("/run/secrets/outbox/")) {
             assert!(secret["stringData"][key].is_string(), "{name}: the template has no key {key}");
         }
@@ -255,8 +265,9 @@ fn kustomize_applies_files_that_exist_and_no_secret() {
         assert!(!file.contains("example") && !file.contains("optional"), "{file}");
     }
     let template = read(&folder.join("05-secrets.example.yaml"));
-    let filled = template.lines().filter(|line| line.contains("password=") || line.contains("://"));
-    assert!(filled.clone().count() > 2 && filled.clone().all(|line| line.contains("REPLACE")));
+    let filled =
+        template.lines().filter(|line| ["password=", "://", "token:"].iter().any(|secret| line.contains(secret)));
+    assert!(filled.clone().count() > 3 && filled.clone().all(|line| line.contains("REPLACE")));
 }
 
 #[test]
@@ -283,22 +294,53 @@ fn the_image_has_no_shell_and_its_build_finds_every_file() {
 
 // --- Reading ---------------------------------------------------------------------------------------------------------
 
-/// Starts the program, idle, with what a file sets: every name and every value is checked by the program itself.
-fn starts_with(set: &BTreeMap<String, String>) {
+async fn migrated_database() -> TestDatabase {
+    let database = PostgresServer::shared().database().await;
+    let migrated = run(&["migrate", "up"], &[("POSTGRES_DSN", &database.dsn())]);
+    assert!(migrated.status.success(), "{}", transcript(&migrated));
+    database
+}
+
+/// Starts a relay with what a file sets: every name and every value is checked by the program itself. What would be
+/// mounted as a secret holds `token`, this database, and the address of a bus that is away.
+fn start_with(set: &BTreeMap<String, String>, database: &TestDatabase, token: &str) -> Relay {
     let known = settings();
     let folder = tempfile::tempdir().unwrap();
-    let secret = folder.path().join("secret");
-    std::fs::write(&secret, "host=127.0.0.1 user=nobody dbname=none").unwrap();
-    let mut environment: Vec<(&str, &str)> = Vec::new();
+    let nobody = format!("nats://127.0.0.1:{}", free_port());
+    let mut command = command(&["run"], &[]);
     for (name, value) in set {
         assert!(known.contains(name), "{name} is no setting");
-        let mounted = value.starts_with("/run/secrets/");
-        environment.push((name, if mounted { secret.to_str().unwrap() } else { value }));
+        let text = match name.trim_end_matches("_FILE") {
+            "POSTGRES_DSN" => &database.dsn(),
+            "NATS_URL" => &nobody,
+            "OUTBOX_ADMIN_TOKEN" => token,
+            _ => value,
+        };
+        if value.starts_with("/run/secrets/") {
+            let file = folder.path().join(name);
+            std::fs::write(&file, text).unwrap();
+            command.env(name, file);
+        } else {
+            command.env(name, text);
+        }
     }
-    environment.extend([("OUTBOX_ENABLED", "false"), ("HTTP_PORT", "0"), ("OUTBOX_HTTP_ADDRESS", "127.0.0.1")]);
-    environment.push(("OTEL_ENABLED", "false"));
-    let relay = Relay::start(&environment);
-    assert!(relay.get("/healthz").0.starts_with("HTTP/1.1 200"));
+    command.envs([("HTTP_PORT", "0"), ("OUTBOX_HTTP_ADDRESS", "127.0.0.1"), ("OTEL_ENABLED", "false")]);
+    let relay = Relay::start_command(command);
+    relay.wait_for_log("relay running");
+    relay
+}
+
+/// Dead letters may be changed by whoever has this token, and by nobody else.
+fn assert_changes_need(relay: &Relay, token: &str) {
+    let body = json!({ "everything": true, "dry_run": true }).to_string();
+    let requeue = |authorization: &[(&str, &str)]| {
+        let headers = [&[("Host", "localhost"), ("Content-Type", "application/json")], authorization].concat();
+        exchange(relay.address(), "POST", "/api/v1/dead-letters/requeue", &headers, &body)
+    };
+    let answer = requeue(&[("Authorization", &format!("Bearer {}", token.trim()))]);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let answer = requeue(&[]);
+    assert_eq!(answer.status, 401, "{answer:?}");
 }
 
 /// Returns the drain timeout, in seconds, of these settings.
