@@ -148,20 +148,16 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
     /// Takes turns until stopped. Only worker 0 polls; the others sleep until a batch was full.
     async fn work(self: Arc<Self>, worker: u32, stopping: CancellationToken) -> Result<(), StoreError> {
         while !stopping.is_cancelled() {
-            let rest = async {
-                match self.turn_when_admitted(&stopping).await? {
-                    Turn::Full | Turn::Outage => {}
-                    Turn::Idle | Turn::Partial if worker == 0 => {
-                        let wait = self.store.wait_for_work(self.config.poll_interval);
-                        tokio::select! { () = stopping.cancelled() => {}, () = wait => {} }
-                    }
-                    Turn::Idle | Turn::Partial => {
-                        tokio::select! { () = stopping.cancelled() => {}, () = self.more_work.notified() => {} }
-                    }
+            match self.turn_when_admitted(&stopping).await? {
+                Turn::Full | Turn::Outage => {}
+                Turn::Idle | Turn::Partial if worker == 0 => {
+                    let wait = self.store.wait_for_work(self.config.poll_interval);
+                    tokio::select! { () = stopping.cancelled() => {}, () = wait => {} }
                 }
-                Ok(())
-            };
-            rest.await?;
+                Turn::Idle | Turn::Partial => {
+                    tokio::select! { () = stopping.cancelled() => {}, () = self.more_work.notified() => {} }
+                }
+            }
         }
         Ok(())
     }
