@@ -47,6 +47,14 @@ fn the_library_depends_on_no_terminal_and_no_http() {
 }
 
 #[test]
+fn a_crate_embeds_only_files_that_are_packaged_with_it() {
+    check(rust_files(), |path, text| embedded_from_outside(path, text).into_iter());
+    let path = Path::new("crates/gamemesh-outbox/src/store/sql.rs");
+    assert_eq!(embedded_from_outside(path, "include_str!(\"../../../../migrations/1.sql\")").len(), 1);
+    assert_eq!(embedded_from_outside(path, "include_str!(\"../../migrations/1.sql\")").len(), 0);
+}
+
+#[test]
 fn every_migration_goes_up_and_down() {
     let mut steps: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
     for path in files(&["sql"]).into_iter().filter(|path| path.components().any(|part| is(part, "migrations"))) {
@@ -182,6 +190,16 @@ const BOUNDARIES: [Boundary; 5] = [
         because: "only assemble.rs chooses adapters",
     },
 ];
+
+/// Finds what a crate's own code reads at build time from above its folder: `cargo package` leaves that behind.
+fn embedded_from_outside(path: &Path, text: &str) -> Vec<String> {
+    let parts: Vec<&str> = path.strip_prefix(root()).unwrap_or(path).iter().filter_map(|part| part.to_str()).collect();
+    // Examples are not published.
+    let ["crates", _, "src", below @ ..] = parts.as_slice() else { return Vec::new() };
+    let reads = text.lines().filter(|line| ["include_str!(", "include_bytes!("].iter().any(|read| line.contains(read)));
+    let outside = reads.filter(|line| line.matches("../").count() > below.len());
+    outside.map(|line| format!("outside of the crate: {}", line.trim())).collect()
+}
 
 fn forbidden_imports(path: &Path, text: &str) -> Vec<String> {
     let path = path.strip_prefix(root()).unwrap_or(path).to_string_lossy().into_owned();

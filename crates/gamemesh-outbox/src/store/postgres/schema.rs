@@ -13,8 +13,8 @@ macro_rules! migration {
         Migration {
             version: $version,
             name: $name,
-            up: include_str!(concat!("../../../../../migrations/", $file, ".up.sql")),
-            down: include_str!(concat!("../../../../../migrations/", $file, ".down.sql")),
+            up: include_str!(concat!("../../../migrations/", $file, ".up.sql")),
+            down: include_str!(concat!("../../../migrations/", $file, ".down.sql")),
         }
     };
 }

@@ -14,8 +14,8 @@ macro_rules! migration {
         Migration {
             version: $version,
             name: $name,
-            up: include_str!(concat!("../../../../../migrations/sqlite/", $number, "_", $name, ".up.sql")),
-            down: include_str!(concat!("../../../../../migrations/sqlite/", $number, "_", $name, ".down.sql")),
+            up: include_str!(concat!("../../../migrations/sqlite/", $number, "_", $name, ".up.sql")),
+            down: include_str!(concat!("../../../migrations/sqlite/", $number, "_", $name, ".down.sql")),
         }
     };
 }
