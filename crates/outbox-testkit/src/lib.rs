@@ -3,6 +3,7 @@
 
 pub mod bus_suite;
 pub mod faults;
+pub mod history;
 pub mod proxy;
 pub mod servers;
 pub mod store_suite;

@@ -18,7 +18,7 @@ pub mod sqlite;
 use std::future::Future;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use self::error::{StoreError, StoreErrorKind};
@@ -131,7 +131,8 @@ pub struct SettlePolicy {
 }
 
 /// What becomes of an acknowledged event's row.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum OnPublished {
     /// It stays, PUBLISHED, until it is pruned.
     #[default]
@@ -141,7 +142,7 @@ pub enum OnPublished {
 }
 
 /// The state of a row.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Status {
     /// Waiting.

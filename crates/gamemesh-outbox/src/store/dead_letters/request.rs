@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Filter, IDS_MAX};
@@ -9,7 +9,7 @@ use super::{Filter, IDS_MAX};
 const TEXT_CHARS_MAX: usize = 1_000;
 
 /// What can be done to a dead letter.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// FAILED becomes PENDING: no attempts, no error, due at once.
