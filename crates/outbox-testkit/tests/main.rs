@@ -4,6 +4,7 @@
 
 mod bus;
 mod dead_letters;
+mod history;
 mod postgres;
 mod relay;
 mod sqlite;

@@ -53,7 +53,7 @@ use self::routes::PausedRoutes;
 use crate::bus::{BusPublisher, Receipt};
 use crate::event::Event;
 use crate::store::{Claim, ClaimLimit, Outcome, Route, Store, StoreError, StoreErrorKind};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{ClaimHistory, Telemetry};
 
 /// Carries committed events from one store to one bus.
 #[derive(Debug)]
@@ -118,6 +118,7 @@ impl<S: Store, B: BusPublisher> Relay<S, B> {
     /// Relays until `stop` completes; then finishes the batches in progress, gives back what is not finished within
     /// [`RelayConfig::drain_timeout`], and returns.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RelayError> {
+        self.inner.telemetry.started();
         let stopping = CancellationToken::new();
         let mut tasks = JoinSet::new();
         for worker in 0..self.inner.config.workers {
@@ -130,6 +131,9 @@ impl<S: Store, B: BusPublisher> Relay<S, B> {
             Some(ended) = tasks.join_next() => Some(ended),
         };
         stopping.cancel();
+        if ended.is_none() {
+            self.inner.telemetry.stop_requested();
+        }
         let drained = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(self.inner.config.drain_timeout, drained).await.is_err() {
             self.inner.telemetry.drain_timed_out();
@@ -194,9 +198,13 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
         let limit = self.claim_limit();
         let started = Instant::now();
         let claimed = self.store.claim(&limit).await?;
-        self.telemetry.claimed(started.elapsed());
-        let Some(mut claim) = claimed else { return Ok(Turn::Idle) };
+        let took = started.elapsed();
+        let Some(mut claim) = claimed else {
+            self.telemetry.nothing_due(took);
+            return Ok(Turn::Idle);
+        };
         let mut events = claim.take_events();
+        let history = self.telemetry.claimed(took, &events);
         let full = claim.more_due();
         if full {
             self.more_work.notify_one();
@@ -204,13 +212,14 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
 
         let span = info_span!("outbox.poll", count = events.len());
         let carry = async {
-            let receipts = self.publish(&mut events).await;
+            let receipts = self.publish(&history, &mut events).await;
             let (outcomes, outage) = self.judge(&events, &receipts);
+            self.telemetry.settling(&history, &outcomes);
             let policy = self.config.settle_policy();
             let started = Instant::now();
             let settle = claim.settle(outcomes, &policy);
             let settled = settle.instrument(info_span!("outbox.mark_published")).await?;
-            self.telemetry.settled(started.elapsed(), &settled);
+            self.telemetry.settled(history, started.elapsed(), &settled);
             Ok(match outage {
                 true => Turn::Outage,
                 false if full => Turn::Full,
@@ -231,12 +240,12 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
         }
     }
 
-    async fn publish(&self, events: &mut [Event]) -> Vec<Receipt> {
+    async fn publish(&self, history: &ClaimHistory, events: &mut [Event]) -> Vec<Receipt> {
         let started = Instant::now();
-        let in_flight = self.telemetry.in_flight(events.len());
+        let in_flight = self.telemetry.in_flight(history, events.len());
         let receipts = publish::publish(&self.bus, &self.config.validator, self.config.publish_timeout, events).await;
         drop(in_flight);
-        self.telemetry.published(started.elapsed(), events, &receipts);
+        self.telemetry.published(history, started.elapsed(), events, &receipts);
         receipts
     }
 

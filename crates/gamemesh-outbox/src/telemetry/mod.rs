@@ -1,6 +1,7 @@
 //! What the relay tells the outside: each thing that happens has one function here, which counts it, logs it and reports
 //! it to whoever watches [`Telemetry::progress`].
 
+mod history;
 mod metrics;
 pub mod reference;
 
@@ -13,11 +14,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+pub(crate) use self::history::ClaimHistory;
+use self::history::History;
 use self::metrics::{Metrics, stamp};
 use crate::bus::{BusError, Receipt};
 use crate::event::Event;
 use crate::store::dead_letters::Action;
-use crate::store::{Backlog, Settled, StoreError};
+use crate::store::{Backlog, Outcome, Settled, StoreError};
 
 /// Running totals since the start, and the latest state: what tests wait for and the admin page shows.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,6 +60,7 @@ pub struct Telemetry {
 #[derive(Debug)]
 struct Shared {
     metrics: Metrics,
+    history: History,
     progress: watch::Sender<Progress>,
 }
 
@@ -77,7 +81,8 @@ impl Telemetry {
     /// Registers the metrics, every counter at 0 so that `increase()` sees the first event, with `service` as a label.
     pub fn new(service: &str) -> Self {
         let progress = Progress { bus_up: true, store_up: true, ..Progress::default() };
-        let shared = Shared { metrics: Metrics::new(service), progress: watch::Sender::new(progress) };
+        let (metrics, history) = (Metrics::new(service), History::new(service));
+        let shared = Shared { metrics, history, progress: watch::Sender::new(progress) };
         Self { shared: Arc::new(shared) }
     }
 
@@ -120,17 +125,32 @@ impl Telemetry {
         });
     }
 
-    pub(crate) fn claimed(&self, took: Duration) {
+    pub(crate) fn started(&self) {
+        self.shared.history.started();
+    }
+
+    pub(crate) fn stop_requested(&self) {
+        self.shared.history.stop_requested();
+    }
+
+    pub(crate) fn nothing_due(&self, took: Duration) {
         self.metrics().claim_duration_seconds.observe(took.as_secs_f64());
     }
 
-    pub(crate) fn in_flight(&self, count: usize) -> InFlight<'_> {
+    pub(crate) fn claimed(&self, took: Duration, events: &[Event]) -> ClaimHistory {
+        self.metrics().claim_duration_seconds.observe(took.as_secs_f64());
+        self.shared.history.claimed(took, events)
+    }
+
+    pub(crate) fn in_flight(&self, claim: &ClaimHistory, count: usize) -> InFlight<'_> {
+        claim.sending();
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         self.metrics().events_in_flight.inc_by(count);
         InFlight { gauge: &self.metrics().events_in_flight, count }
     }
 
-    pub(crate) fn published(&self, took: Duration, events: &[Event], receipts: &[Receipt]) {
+    pub(crate) fn published(&self, claim: &ClaimHistory, took: Duration, events: &[Event], receipts: &[Receipt]) {
+        claim.receipts(receipts);
         let metrics = self.metrics();
         metrics.publish_duration_seconds.observe(took.as_secs_f64());
         let now = Timestamp::now();
@@ -165,7 +185,12 @@ impl Telemetry {
         self.update(|progress| progress.charged += 1);
     }
 
-    pub(crate) fn settled(&self, took: Duration, settled: &Settled) {
+    pub(crate) fn settling(&self, claim: &ClaimHistory, outcomes: &[Outcome]) {
+        claim.settling(outcomes);
+    }
+
+    pub(crate) fn settled(&self, claim: ClaimHistory, took: Duration, settled: &Settled) {
+        claim.settled(settled);
         self.metrics().settle_duration_seconds.observe(took.as_secs_f64());
         let dead_lettered = settled.dead_lettered.len() as u64;
         for id in &settled.dead_lettered {

@@ -14,6 +14,7 @@
 //! All times are of one clock: the wall clock of the machine, or the virtual one of a simulation. Only what differs by
 //! more than [`Facts::clock_tolerance`] is taken to have happened in that order, unless one source says both.
 
+pub mod collect;
 mod digest;
 mod files;
 mod recorder;

@@ -1,3 +1,4 @@
+use gamemesh_outbox::NewEvent;
 use gamemesh_outbox::event::Headers;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -73,4 +74,22 @@ pub struct Stored {
     pub payload: Payload,
     /// The row's `created_at`.
     pub created_at: Timestamp,
+}
+
+impl Inserted {
+    /// Describes `event`, to which its producer has given a trace context or none, before it is inserted.
+    pub fn of(event: &NewEvent) -> Self {
+        let carrier = event.trace_carrier().iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Self {
+            id: event.id(),
+            topic: event.topic().to_owned(),
+            event_type: event.event_type().to_owned(),
+            key: event.event_key().map(str::to_owned),
+            headers: event.headers().clone(),
+            carrier: carrier.collect(),
+            payload: Payload::of(event.payload().as_bytes()),
+            stored: None,
+            poison: false,
+        }
+    }
 }

@@ -1,0 +1,9 @@
+//! Collectors: what turns what a source says into records.
+
+pub mod bus;
+pub mod metrics;
+pub mod nats;
+pub mod postgres;
+pub mod redis;
+pub mod relay;
+mod test_decoding;
