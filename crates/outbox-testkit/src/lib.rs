@@ -2,6 +2,7 @@
 //! scripted faults.
 
 pub mod bus_suite;
+pub mod checker;
 pub mod faults;
 pub mod history;
 pub mod proxy;

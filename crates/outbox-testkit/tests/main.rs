@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, and its helpers as well")]
 
 mod bus;
+mod checker;
 mod dead_letters;
 mod history;
 mod postgres;

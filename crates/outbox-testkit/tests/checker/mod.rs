@@ -1,0 +1,5 @@
+//! The checker, on histories made by hand: one that is good, and what breaks each promise.
+
+mod broken;
+mod good;
+mod story;
