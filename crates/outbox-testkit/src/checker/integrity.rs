@@ -23,8 +23,14 @@ pub(super) fn check(index: &Index<'_>, findings: &mut Findings) {
     }
 }
 
-/// Nobody changes what a producer inserted.
+/// The row is what its producer read back, and nobody changes that.
 fn unchanged_rows(life: &Life<'_>, findings: &mut Findings) {
+    let stored = life.inserted.and_then(|(_, inserted)| inserted.stored);
+    if let (Some(stored), Some((_, row))) = (stored, life.row_inserted())
+        && (row.created_at != stored.created_at || row.payload.is_some_and(|payload| payload != stored.payload))
+    {
+        findings.of(Rule::I5, life.id, || "its row is not what its producer read back".to_owned());
+    }
     let rows = life.changes.iter().filter_map(|change| match &change.op {
         Op::Insert(row) | Op::Update(row) => row.content,
         _ => None,

@@ -112,7 +112,7 @@ impl fmt::Display for Report {
         for report in &self.rules {
             let verdict = match report.verdict {
                 Verdict::Kept => "ok".to_owned(),
-                Verdict::Violated => format!("VIOLATED {} times", report.violations),
+                Verdict::Violated => format!("VIOLATED ({})", report.violations),
                 Verdict::NotChecked => "not checked".to_owned(),
             };
             writeln!(f, "{:<10} {verdict}: {}", format!("{:?}", report.rule), report.promise)?;
@@ -139,9 +139,8 @@ impl Report {
             None => writeln!(f, "    {}", violation.problem)?,
         }
         for Evidence { at, source, text } in &violation.evidence {
-            let seconds = at.abs_diff(self.began) as f64 / 1e9;
-            let sign = if *at < self.began { '-' } else { '+' };
-            writeln!(f, "        {sign}{seconds:>14.6} s {source} {text}")?;
+            let seconds = (i128::from(*at) - i128::from(self.began)) as f64 / 1e9;
+            writeln!(f, "        {seconds:>+14.6} s {source} {text}")?;
         }
         Ok(())
     }

@@ -30,10 +30,8 @@ pub(super) fn of(index: &Index<'_>, id: Uuid) -> Vec<Evidence> {
     for sent in index.sends(life) {
         let run = &index.runs[sent.claim.run];
         claim(&sent, &format!("{} claim {}", run.relay, sent.claim.number), &mut say);
-        if let Some(death) = run.death().filter(|_| sent.claim.end.is_none()) {
-            let cause =
-                run.killed.map_or_else(|| format!("{:?}", run.exit.map(|(_, exit)| exit)), |_| "killed".to_owned());
-            say(death, 'F', format!("{} is gone ({cause}) and held this", run.relay));
+        if let Some((at, exit)) = run.exit.filter(|_| sent.claim.end.is_none()) {
+            say(at, 'R', format!("{} is gone ({exit:?}) and held this", run.relay));
         }
     }
     faults(index, life, &mut say);

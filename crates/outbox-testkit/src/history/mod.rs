@@ -48,3 +48,8 @@ pub struct History {
     /// How the run was configured, and how it ended.
     pub facts: Facts,
 }
+
+/// Returns the time of the machine's wall clock, for runs on one machine. Evidence, never a reason for anything.
+pub fn wall_clock() -> Nanos {
+    Nanos::try_from(jiff::Timestamp::now().as_nanosecond()).expect("a clock after 1970")
+}

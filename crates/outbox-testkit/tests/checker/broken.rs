@@ -22,7 +22,7 @@ struct Case {
     broken: &'static [(Rule, &'static [Uuid])],
 }
 
-const STRANGER: Uuid = Uuid::from_u128(0xee);
+pub(super) const STRANGER: Uuid = Uuid::from_u128(0xee);
 
 const CASES: &[Case] = &[
     // --- I1 ----------------------------------------------------------------------------------------------------------
@@ -180,6 +180,11 @@ const CASES: &[Case] = &[
     Case {
         name: "a settlement rewrites the event",
         change: |history| row_of(history, FAILED, 1).content = Some(Digest::of_parts([&b"rewritten"[..]])),
+        broken: &[(Rule::I5, &[FAILED])],
+    },
+    Case {
+        name: "the row is not what its producer read back",
+        change: |history| row_of(history, FAILED, 0).payload = Some(Payload::of(b"{}")),
         broken: &[(Rule::I5, &[FAILED])],
     },
     // --- I6 ----------------------------------------------------------------------------------------------------------
@@ -547,7 +552,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "receipts are fewer than events",
-        change: |history| drop(receipts(history, &relay("relay-1", 1), 1).pop()),
+        change: |history| receipts(history, &relay("relay-1", 1), 1).truncate(1),
         broken: &[(Rule::Evidence, &[]), (Rule::I4, &[PLAIN, UNKNOWN])],
     },
 ];
@@ -584,7 +589,7 @@ fn each_broken_promise_is_reported_for_what_it_is_and_nothing_else_is() {
 
 // --- Where to find what is changed -----------------------------------------------------------------------------------
 
-fn tell(history: &mut History, more: impl FnOnce(&mut Story)) {
+pub(super) fn tell(history: &mut History, more: impl FnOnce(&mut Story)) {
     let mut story = Story::after(std::mem::take(history));
     more(&mut story);
     *history = story.history;
@@ -600,7 +605,7 @@ fn transaction_of(history: &mut History, id: Uuid) -> &mut Transaction {
     history.producers.iter_mut().find(has).unwrap()
 }
 
-fn inserted(history: &mut History, id: Uuid) -> &mut Inserted {
+pub(super) fn inserted(history: &mut History, id: Uuid) -> &mut Inserted {
     transaction_of(history, id).events.iter_mut().find(|event| event.id == id).unwrap()
 }
 
@@ -621,7 +626,7 @@ fn is_audit(change: &Change, id: Uuid) -> bool {
     matches!(change.op, Op::Audit { event_id, .. } if event_id == id)
 }
 
-fn copy_of(history: &mut History, id: Uuid) -> &mut Delivery {
+pub(super) fn copy_of(history: &mut History, id: Uuid) -> &mut Delivery {
     history.bus.iter_mut().find(|copy| copy.id == id).unwrap()
 }
 
@@ -636,7 +641,7 @@ fn number_anew(bus: &mut [Delivery]) {
 }
 
 /// The first record of a relay that is of this kind: its index and time.
-fn said(history: &History, relay: &RelayRun, kind: &str) -> (usize, Nanos) {
+pub(super) fn said(history: &History, relay: &RelayRun, kind: &str) -> (usize, Nanos) {
     let is_it = |record: &RelayRecord| record.relay == *relay && format!("{:?}", record.event).starts_with(kind);
     let place = history.relays.iter().position(is_it).unwrap();
     (place, history.relays[place].at)
@@ -687,7 +692,7 @@ fn rest(history: &mut History) -> &mut Rest {
     history.facts.rest.as_mut().unwrap()
 }
 
-fn counters<'h>(history: &'h mut History, relay: &RelayRun) -> &'h mut Counters {
+pub(super) fn counters<'h>(history: &'h mut History, relay: &RelayRun) -> &'h mut Counters {
     rest(history).relays.iter_mut().find(|counters| counters.relay == *relay).unwrap()
 }
 
@@ -722,4 +727,36 @@ fn remove_outage(history: &mut History, number: usize) {
         history.faults.iter().enumerate().filter(|(_, record)| record.fault == Fault::Outage(Target::Database));
     let (place, _) = outages.into_iter().nth(number).unwrap();
     history.faults.remove(place);
+}
+
+#[test]
+fn a_report_shows_what_happened_to_the_event_step_by_step() {
+    let mut history = good();
+    history.bus.retain(|copy| copy.id != SENT_TWICE);
+    number_anew(&mut history.bus);
+    insta::assert_snapshot!(check(&history).to_string());
+}
+
+#[test]
+fn a_report_is_json_for_machines() {
+    let mut history = good();
+    rest(&mut history).failed = 0;
+    let report = serde_json::to_value(check(&history)).unwrap();
+    assert_eq!(report["rules"][11]["rule"], "I12");
+    assert_eq!(report["rules"][11]["verdict"], "violated");
+    assert_eq!(report["rules"][11]["examples"][0]["problem"], "the gauge of FAILED rows shows 0, the table has 1");
+    assert_eq!(report["rules"][0]["verdict"], "kept");
+    assert_eq!(report["seen"]["kills"], 1);
+}
+
+#[test]
+fn of_many_violations_some_are_shown_and_all_are_counted() {
+    let mut history = good();
+    for copy in &mut history.bus {
+        copy.subject.push_str(".other");
+    }
+    let report = check(&history);
+    let integrity = report.rule(Rule::I5);
+    assert_eq!((integrity.violations, integrity.examples.len()), (history.bus.len() as u64, 5));
+    assert!(report.to_string().contains("and 9 more"), "{report}");
 }

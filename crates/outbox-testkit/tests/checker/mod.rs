@@ -1,5 +1,6 @@
 //! The checker, on histories made by hand: one that is good, and what breaks each promise.
 
+mod allowed;
 mod broken;
 mod good;
 mod story;

@@ -83,30 +83,37 @@ impl Story {
             poison,
         };
         let events = ids.iter().map(event).collect();
+        let number = self.history.producers.len() as u64;
+        let producer = "producer-1".to_owned();
+        self.history.producers.push(Transaction { at: began, began, producer, number, outcome, events });
         if outcome == TransactionOutcome::Committed {
             self.insert_rows(ids);
         }
-        let number = self.history.producers.len() as u64;
         let at = self.tick();
-        let producer = "producer-1".to_owned();
-        self.history.producers.push(Transaction { at, began, producer, number, outcome, events });
+        self.history.producers.last_mut().expect("just told").at = at;
     }
 
-    /// Rows that are committed now.
+    /// The rows of a transaction are committed now.
     pub(crate) fn insert_rows(&mut self, ids: &[Uuid]) {
-        let created_at = self.timestamp();
-        let row = |id: &Uuid| Row {
-            id: *id,
-            status: Status::Pending,
-            attempt_count: 0,
-            created_at,
-            available_at: created_at,
-            published_at: None,
-            payload: Some(Payload::of(b"{\"a\": 2, \"b\": 1}")),
-            content: Some(Digest::of_parts([&id.as_bytes()[..]])),
+        let row = |id: &Uuid| {
+            let stored = self.inserted(*id).and_then(|event| event.stored).expect("inserted before");
+            Row {
+                id: *id,
+                status: Status::Pending,
+                attempt_count: 0,
+                created_at: stored.created_at,
+                available_at: stored.created_at,
+                published_at: None,
+                payload: Some(stored.payload),
+                content: Some(Digest::of_parts([&id.as_bytes()[..]])),
+            }
         };
         let ops = ids.iter().map(row).map(Op::Insert).collect();
         self.commit(ops);
+    }
+
+    fn inserted(&self, id: Uuid) -> Option<&Inserted> {
+        self.history.producers.iter().flat_map(|transaction| &transaction.events).find(|event| event.id == id)
     }
 
     // --- The database ------------------------------------------------------------------------------------------------
@@ -132,13 +139,12 @@ impl Story {
 
     pub(crate) fn store(&mut self, id: Uuid) {
         let at = self.tick();
-        let inserted = self.history.producers.iter().flat_map(|transaction| &transaction.events);
-        let inserted = inserted.into_iter().find(|event| event.id == id).cloned();
-        let created_at = inserted.as_ref().and_then(|event| event.stored).map(|stored| stored.created_at);
+        let stored = self.inserted(id).and_then(|event| event.stored);
+        let created_at = stored.map_or(Timestamp::UNIX_EPOCH, |stored| stored.created_at);
         let envelope = Envelope {
             id,
             event_type: "registered".to_owned(),
-            timestamp: created_at.unwrap_or(Timestamp::UNIX_EPOCH).to_string(),
+            timestamp: created_at.to_string(),
             payload: Payload::of(b"{\"a\": 2, \"b\": 1}"),
             carrier: [("baggage".to_owned(), "a=b".to_owned())].into(),
         };

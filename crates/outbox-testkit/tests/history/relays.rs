@@ -1,4 +1,4 @@
-//! What relays say of themselves, and what the collectors make of it.
+//! What relays say of themselves, and what the collector in their process makes of it.
 
 use gamemesh_outbox::bus::BusErrorKind;
 use gamemesh_outbox::bus::memory::MemoryBus;

@@ -1,0 +1,6 @@
+//! The collectors, on the sources themselves.
+
+mod buses;
+mod files;
+mod postgres;
+mod relays;
