@@ -12,6 +12,7 @@ mod doctor;
 mod documents;
 mod emit;
 mod help;
+mod history;
 mod migrate;
 mod monitoring;
 mod otlp;

@@ -5,7 +5,7 @@ use outbox_testkit::history::ReceiptKind::{Acked, Unknown};
 use outbox_testkit::history::SettleKind::{Published, Released};
 use outbox_testkit::history::{Exit, Fault, FaultRecord, History, RelayEvent, RelayRecord, Target, TransactionOutcome};
 
-use super::broken::{STRANGER, copy_of, inserted, said, tell};
+use super::find::{STRANGER, copy_of, inserted, said, tell};
 use super::good::{PLAIN, REMOVED, SENT_TWICE, UNKNOWN, good};
 use super::story::{MILLISECOND, SECOND, relay};
 

@@ -2,5 +2,6 @@
 
 mod allowed;
 mod broken;
+mod find;
 mod good;
 mod story;

@@ -63,10 +63,22 @@ where
     items.map(|item| item.parse().map_err(|error| anyhow!("{item:?}: {error}"))).collect()
 }
 
-/// Reads one line of a relay's log in the format `json`: when something happened, by the relay's own clock (to the
-/// microsecond), and what. `None` if the line is about something else.
-///
-/// Of a process that was killed the last line may be cut off, and is an error then.
+/// Reads the log of one run of a relay in the format `json`, as far as it is the relay's history. Times are by the relay's
+/// own clock, to the microsecond, less what that was `ahead` by (nanoseconds). A last line that does not end was cut off
+/// when the process was killed, and is left out.
+pub fn log(relay: &RelayRun, log: &str, ahead: i64) -> Result<Vec<RelayRecord>> {
+    let whole = &log[..log.rfind('\n').map_or(0, |end| end + 1)];
+    let mut records = Vec::new();
+    for line in whole.lines() {
+        if let Some((at, event)) = log_line(line)? {
+            let at = at.checked_add_signed(-ahead).context("a time that is no time")?;
+            records.push(RelayRecord { at, relay: relay.clone(), event });
+        }
+    }
+    Ok(records)
+}
+
+/// Reads one line of such a log: when something happened, and what. `None` if the line is about something else.
 pub fn log_line(line: &str) -> Result<Option<(Nanos, RelayEvent)>> {
     // Most of a log is about something else, and panics are no JSON.
     if !line.contains(TARGET) {
