@@ -170,6 +170,8 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
     async fn turn_when_admitted(&self, stopping: &CancellationToken) -> Result<Turn, StoreError> {
         let admitted = async { (self.bus_breaker.admit().await, self.store_breaker.admit().await) };
         let (bus_permit, store_permit) = tokio::select! {
+            // Where both are ready the stop wins: nothing is claimed after it.
+            biased;
             () = stopping.cancelled() => return Ok(Turn::Idle),
             permits = admitted => permits,
         };

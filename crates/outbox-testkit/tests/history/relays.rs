@@ -116,3 +116,27 @@ async fn a_claim_that_is_given_up_is_abandoned_and_the_remains_of_a_killed_relay
     ]);
     assert_eq!(said, expected.collect::<Vec<_>>());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_comes_when_the_wait_for_the_bus_ends_lets_no_claim_begin() {
+    // The wait is shorter than a tick of the clock, so that both end with the same tick. Which comes first is not
+    // decided, hence the many times.
+    let wait = Backoff { initial: Duration::from_micros(100), max: Duration::from_micros(100) };
+    for _ in 0..100 {
+        let recorder = Recorder::in_memory();
+        let witness = Witness::new(recorder.clone(), || 7);
+        let _default = tracing::subscriber::set_default(tracing_subscriber::registry().with(witness.layer()));
+        let store = MemoryStore::default();
+        insert(&store, "events.player").await;
+        let bus = FaultyBus::new(MemoryBus::default()).script([Fault::Refuse(BusErrorKind::Unavailable); 2]);
+        let config = RelayConfig { workers: 1, outage: wait, ..RelayConfig::default() };
+        let stop = tokio::time::sleep(Duration::from_millis(1));
+        Relay::new(store, bus, config, Telemetry::new("relay-1")).run(stop).await.unwrap();
+
+        let said = recorder.finish(Facts::default()).unwrap().relays;
+        let stop = said.iter().position(|record| record.event == RelayEvent::StopRequested).unwrap();
+        let claims = |record: &RelayRecord| matches!(record.event, RelayEvent::Claimed { .. });
+        assert!(said[..stop].iter().any(claims), "the bus was found down before: {said:?}");
+        assert!(!said[stop..].iter().any(claims), "{said:?}");
+    }
+}
