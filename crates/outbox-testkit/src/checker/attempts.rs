@@ -24,7 +24,7 @@ fn miscounted(index: &Index<'_>, life: &Life<'_>, step: &Step<'_>) -> Option<Str
     let (from, to) = (before.attempt_count, after.attempt_count);
     let expected = match step.did {
         Did::Failed if to == from && life.is_audited_with(step.change) => return None,
-        Did::Charged | Did::Failed => from + 1,
+        Did::Charged | Did::Failed => from.saturating_add(1),
         Did::Published | Did::Deferred => from,
         // A requeue begins anew, and I10 looks at it.
         _ => return None,

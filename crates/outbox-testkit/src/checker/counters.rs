@@ -110,7 +110,7 @@ fn settlements(index: &Index<'_>, findings: &mut Findings) {
 pub(super) fn may_be_taken_back(index: &Index<'_>, settled: Nanos) -> bool {
     let crashes = index.history.faults.iter().filter(|record| record.fault == Fault::Outage(Target::Database));
     let from = settled.saturating_sub(index.tolerance());
-    crashes.into_iter().any(|crash| crash.meets(from, settled + COMMIT_AT_RISK))
+    crashes.into_iter().any(|crash| crash.meets(from, settled.saturating_add(COMMIT_AT_RISK)))
 }
 
 /// What a relay counted as acknowledged is on the bus.

@@ -93,7 +93,7 @@ fn disturbed(index: &Index<'_>, run: &Run<'_>, from: Nanos, to: Nanos) -> bool {
             Fault::Cut { .. } => run.is_behind(&record.fault),
             _ => false,
         };
-        concerns && record.meets(from.saturating_sub(tolerance), to + tolerance)
+        concerns && record.meets(from.saturating_sub(tolerance), to.saturating_add(tolerance))
     })
 }
 

@@ -50,9 +50,10 @@ fn bus(index: &Index<'_>, findings: &mut Findings) {
     let mut last: HashMap<&str, u64> = HashMap::new();
     for delivery in &index.history.bus {
         let last = last.entry(&delivery.stream).or_default();
-        if delivery.position != *last + 1 {
+        let expected = last.saturating_add(1);
+        if delivery.position != expected {
             findings.of(Rule::Evidence, delivery.id, || {
-                format!("expected place {} of stream {}, got {}", *last + 1, delivery.stream, delivery.position)
+                format!("expected place {} of stream {}, got {}", expected, delivery.stream, delivery.position)
             });
         }
         *last = delivery.position;

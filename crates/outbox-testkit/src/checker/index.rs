@@ -215,9 +215,10 @@ impl<'h> Index<'h> {
             RelayEvent::StopRequested => self.runs[run].stop = Some(at),
             RelayEvent::Exited(exit) => self.runs[run].exit = Some((at, *exit)),
             RelayEvent::Claimed { claim, took, ids } => {
-                if open.insert((run, *claim), self.claims.len()).is_some() {
+                if open.contains_key(&(run, *claim)) {
                     return Err(format!("claim {claim} was opened twice"));
                 }
+                open.insert((run, *claim), self.claims.len());
                 self.runs[run].claims.push(self.claims.len());
                 let (number, began) = (*claim, at.saturating_sub(*took));
                 let claim = Claim {
@@ -281,6 +282,11 @@ impl<'h> Index<'h> {
         self.history.facts.clock_tolerance
     }
 
+    /// Says whether `a` is certainly later than `b`, whoever says so.
+    pub(super) fn is_later(&self, a: Nanos, b: Nanos) -> bool {
+        a > b.saturating_add(self.tolerance())
+    }
+
     /// Lists the claims that held an event, in the order in which they were claimed.
     pub(super) fn sends<'i>(&'i self, life: &'i Life<'h>) -> impl Iterator<Item = Sent<'i, 'h>> {
         life.held.iter().map(|&(claim, place)| {
@@ -311,9 +317,9 @@ impl<'h> Index<'h> {
             return Cow::Borrowed(slice::from_ref(&facts.configuration));
         }
         let mut possible = vec![facts.configuration];
-        for record in self.reconfigurations.iter().take_while(|record| record.at <= at + facts.clock_tolerance) {
+        for record in self.reconfigurations.iter().take_while(|record| !self.is_later(record.at, at)) {
             let Fault::Configured(configuration) = record.fault else { continue };
-            if record.until.is_none_or(|until| until + facts.clock_tolerance < at) {
+            if record.until.is_none_or(|until| self.is_later(at, until)) {
                 possible.clear();
             }
             possible.push(configuration);
@@ -426,10 +432,10 @@ impl Claim<'_> {
 
     /// Says whether its settlement may be what was committed at that time.
     pub(super) fn may_have_committed(&self, at: Nanos, tolerance: Nanos) -> bool {
-        let begun = self.settling.is_some_and(|(settling, _)| settling <= at + tolerance);
+        let begun = self.settling.is_some_and(|(settling, _)| settling <= at.saturating_add(tolerance));
         // Where no answer came, the commit may have arrived at any time.
         let not_over = match self.end {
-            Some((end, End::Settled { .. })) => at <= end + tolerance,
+            Some((end, End::Settled { .. })) => at <= end.saturating_add(tolerance),
             Some((_, End::Abandoned)) | None => true,
         };
         begun && not_over

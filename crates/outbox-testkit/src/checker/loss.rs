@@ -37,7 +37,7 @@ fn loss(index: &Index<'_>, life: &Life<'_>, findings: &mut Findings) {
 fn phantom(index: &Index<'_>, life: &Life<'_>, findings: &mut Findings) {
     let Some(first) = life.copies.iter().map(|copy| copy.at).min() else { return };
     match (life.row_inserted(), life.inserted.map(|(transaction, _)| transaction.outcome)) {
-        (Some((committed, _)), _) if first + index.tolerance() < committed => {
+        (Some((committed, _)), _) if index.is_later(committed, first) => {
             findings.of(Rule::I2, life.id, || "on the bus before its transaction was committed".to_owned());
         }
         (Some(_), _) => {}

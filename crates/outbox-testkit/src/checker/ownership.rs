@@ -22,7 +22,7 @@ fn one_owner(index: &Index<'_>, life: &Life<'_>, findings: &mut Findings) {
         let (from, number) = (sent.claim.claimed, sent.claim.number);
         let name = index.runs[sent.claim.run].relay.name.as_str();
         if let Some((until, other, other_number)) = previous
-            && from.saturating_add(index.tolerance()) < until
+            && index.is_later(until, from)
         {
             findings.of(Rule::I3, life.id, || {
                 format!("held by {other} (claim {other_number}) and {name} (claim {number}) at the same time")
@@ -46,7 +46,7 @@ fn acknowledged_before_marked(index: &Index<'_>, life: &Life<'_>, findings: &mut
         }
         // If it never arrived, I1 says so.
         let first = life.copies.iter().map(|copy| copy.at).min();
-        if first.is_some_and(|first| first > at + index.tolerance()) {
+        if first.is_some_and(|first| index.is_later(first, at)) {
             findings.of(Rule::I4, life.id, || "marked before the bus had it".to_owned());
         }
     }

@@ -16,7 +16,7 @@ pub(super) fn check(index: &Index<'_>, findings: &mut Findings) {
 
 fn claims_nothing_new(index: &Index<'_>, run: &Run<'_>, stop: Nanos, findings: &mut Findings) {
     let claims = run.claims.iter().map(|claim| &index.claims[*claim]);
-    for claim in claims.filter(|claim| claim.began > stop.saturating_add(index.tolerance())) {
+    for claim in claims.filter(|claim| index.is_later(claim.began, stop)) {
         for id in claim.ids {
             findings.of(Rule::I8, *id, || format!("claimed by {} (claim {}) after its stop", run.relay, claim.number));
         }
