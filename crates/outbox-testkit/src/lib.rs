@@ -1,5 +1,5 @@
-//! What the tests of every crate share: suites that each store and each bus must pass, real servers on free ports, and
-//! scripted faults.
+//! What the tests of every crate share: suites that each store and each bus must pass, real servers on free ports,
+//! scripted faults, and a checker of what a run left behind.
 
 pub mod bus_suite;
 pub mod checker;

@@ -19,7 +19,7 @@ use crate::history::{
 pub(super) struct Index<'h> {
     pub history: &'h History,
     pub lives: Vec<Life<'h>>,
-    /// In the order in which they were claimed.
+    /// In the order of the records.
     pub claims: Vec<Claim<'h>>,
     pub runs: Vec<Run<'h>>,
     places: HashMap<Uuid, u32>,
@@ -177,7 +177,6 @@ impl<'h> Index<'h> {
                 }
             }
         }
-        // A replica's records come in its own order; claims are compared across replicas.
         for number in 0..self.claims.len() {
             let claim = &self.claims[number];
             for (place, id) in claim.ids.iter().enumerate() {
@@ -189,6 +188,7 @@ impl<'h> Index<'h> {
                 }
             }
         }
+        // Each relay's records come in its own order, and the claims of all are compared.
         for life in &mut self.lives {
             let claims = &self.claims;
             life.held.sort_by_key(|(claim, _)| claims[*claim as usize].claimed);

@@ -11,6 +11,16 @@
 //! | F | `faults.jsonl` | [`FaultRecord`] | whoever injects faults, of what was done to whom |
 //! | | `facts.jsonl` | [`Facts`] | the run: how it was configured, and what the gauges and counters said at its end |
 //!
+//! A run is recorded like this:
+//!
+//! 1. Migrate, and create the slot ([`collect::postgres::ChangeLog`]) before the first event is inserted.
+//! 2. Give a [`Recorder`] to everybody: producers ([`collect::producer::Producer`] or [`Inserted::of`]), relays in this
+//!    process ([`collect::relay::Witness`]), and whoever injects faults. Note the beginning of a fault before it is done,
+//!    its end after it is over.
+//! 3. When a relay is gone, read its whole log ([`collect::relay::log`]) and then note how it exited.
+//! 4. At rest read the metrics ([`collect::metrics`]), the bus ([`collect::nats`], [`collect::redis`],
+//!    [`collect::bus::memory`]) and the rest of the slot, and [`Recorder::finish`] with the [`Facts`].
+//!
 //! All times are of one clock: the wall clock of the machine, or the virtual one of a simulation. Only what differs by
 //! more than [`Facts::clock_tolerance`] is taken to have happened in that order, unless one source says both.
 
