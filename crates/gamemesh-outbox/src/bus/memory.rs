@@ -2,10 +2,12 @@
 //!
 //! Stricter than a real one: a batch that breaks the contract of [`BusPublisher`] panics.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Ack, BusError, BusErrorKind, BusPublisher, Receipt};
@@ -31,19 +33,20 @@ pub struct Message {
 pub struct MemoryBus {
     shared: Arc<Mutex<Shared>>,
     message_bytes_max: usize,
+    duplicate_window: Duration,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     messages: Vec<Message>,
-    seen: HashSet<Uuid>,
+    seen: HashMap<Uuid, Instant>,
     duplicates: u64,
 }
 
 impl Default for MemoryBus {
-    /// Takes messages up to 1 MiB, as a NATS server does.
+    /// Takes messages up to 1 MiB, as a NATS server does, and remembers every id.
     fn default() -> Self {
-        Self { shared: Arc::default(), message_bytes_max: 1024 * 1024 }
+        Self { shared: Arc::default(), message_bytes_max: 1024 * 1024, duplicate_window: Duration::MAX }
     }
 }
 
@@ -53,7 +56,13 @@ impl MemoryBus {
         Self { message_bytes_max, ..Self::default() }
     }
 
-    /// Returns every stored message, oldest first. A duplicate id is stored once.
+    /// Remembers ids only for so long, by tokio's clock; zero keeps every copy.
+    #[must_use]
+    pub fn with_duplicate_window(self, duplicate_window: Duration) -> Self {
+        Self { duplicate_window, ..self }
+    }
+
+    /// Returns every stored message, oldest first. A duplicate id is stored once within the duplicate window.
     pub fn messages(&self) -> Vec<Message> {
         self.lock().messages.clone()
     }
@@ -78,21 +87,24 @@ impl BusPublisher for MemoryBus {
         assert!(!events.is_empty(), "a relay never publishes an empty batch");
         assert!(events.iter().all(|event| event.defect.is_none()), "a relay never publishes a row with a defect");
         let mut shared = self.lock();
-        events.iter().map(|event| shared.accept(event, self.message_bytes_max)).collect()
+        events.iter().map(|event| shared.accept(event, self)).collect()
     }
 }
 
 impl Shared {
-    fn accept(&mut self, event: &Event, message_bytes_max: usize) -> Receipt {
+    fn accept(&mut self, event: &Event, bus: &MemoryBus) -> Receipt {
+        let message_bytes_max = bus.message_bytes_max;
         let body = wire::envelope(event);
         if body.len() > message_bytes_max {
             let message = format!("message too large: expected at most {message_bytes_max} bytes, got {}", body.len());
             return Err(BusError::new(BusErrorKind::Rejected, message));
         }
-        if !self.seen.insert(event.id) {
+        let now = Instant::now();
+        if self.seen.get(&event.id).is_some_and(|stored| now - *stored < bus.duplicate_window) {
             self.duplicates += 1;
             return Ok(Ack { duplicate: true });
         }
+        self.seen.insert(event.id, now);
         let (subject, headers) = (event.subject(), wire::headers(event));
         self.messages.push(Message { id: event.id, subject, body, headers });
         Ok(Ack { duplicate: false })

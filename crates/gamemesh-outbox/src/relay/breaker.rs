@@ -49,7 +49,7 @@ impl Breaker {
                 Err(until) => until,
             };
             match until {
-                Some(until) => tokio::select! { () = sleep_until(until) => {}, () = changed => {} },
+                Some(until) => tokio::select! { biased; () = sleep_until(until) => {}, () = changed => {} },
                 None => changed.await,
             }
         }

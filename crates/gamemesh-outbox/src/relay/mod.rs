@@ -127,6 +127,7 @@ impl<S: Store, B: BusPublisher> Relay<S, B> {
         tasks.spawn(self.inner.clone().observe(stopping.clone()));
 
         let ended = tokio::select! {
+            biased;
             () = stop => None,
             Some(ended) = tasks.join_next() => Some(ended),
         };
@@ -156,10 +157,10 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
                 Turn::Full | Turn::Outage => {}
                 Turn::Idle | Turn::Partial if worker == 0 => {
                     let wait = self.store.wait_for_work(self.config.poll_interval);
-                    tokio::select! { () = stopping.cancelled() => {}, () = wait => {} }
+                    tokio::select! { biased; () = stopping.cancelled() => {}, () = wait => {} }
                 }
                 Turn::Idle | Turn::Partial => {
-                    tokio::select! { () = stopping.cancelled() => {}, () = self.more_work.notified() => {} }
+                    tokio::select! { biased; () = stopping.cancelled() => {}, () = self.more_work.notified() => {} }
                 }
             }
         }

@@ -19,6 +19,7 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
         while !stopping.is_cancelled() {
             let started = Instant::now();
             let counted = tokio::select! {
+                biased;
                 () = stopping.cancelled() => break,
                 counted = timeout(COUNT_TIMEOUT, self.store.backlog()) => counted,
             };

@@ -32,5 +32,5 @@ pub async fn prune(store: &impl Prune, config: PruneConfig, telemetry: &Telemetr
             tokio::time::sleep(config.interval).await;
         }
     };
-    tokio::select! { () = stop => {}, () = remove => {} }
+    tokio::select! { biased; () = stop => {}, () = remove => {} }
 }

@@ -1,12 +1,11 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::Timestamp;
 use serde_json::json;
-use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{MemoryStore, Row, now};
+use super::{Change, MemoryStore, Row, Table, later};
 use crate::store::dead_letters::{
     Action, AuditEntry, Batch, Count, Cursor, DeadLetter, DeadLetters, Detail, EXAMINED_MAX, Filter, GROUPED_MAX,
     Grouping, Groups, HISTORY_MAX, Listed, PAYLOAD_SHOWN_MAX, Page, Request, Span, error_class,
@@ -21,8 +20,9 @@ impl DeadLetters for MemoryStore {
     }
 
     async fn count(&self, filter: &Filter, window: Duration) -> Result<Count, StoreError> {
+        let now = self.now();
         let letters = self.letters(filter);
-        let recent = letters.iter().filter(|row| row.is_recent(window)).count() as u64;
+        let recent = letters.iter().filter(|row| row.is_recent(window, now)).count() as u64;
         Ok(Count { letters: letters.len() as u64, recent })
     }
 
@@ -59,13 +59,18 @@ impl DeadLetters for MemoryStore {
         next = letters.get(span.size() as usize - 1).map(Row::cursor).or(next);
         let mut batch = Batch { next, ..Batch::default() };
         letters.retain(|row| !is_done(row.event.id));
+        let now = self.now();
+        let mut table = self.shared.table();
+        let mut changes = Vec::new();
         for row in letters {
-            if self.change_one(request, &row) {
+            if table.change_one(request, &row, now, &mut changes) {
                 batch.changed.push(row.event.id);
                 let is_sent_again = request.action() == Action::Requeue;
-                batch.recent += u64::from(is_sent_again && row.is_recent(request.duplicate_window));
+                batch.recent += u64::from(is_sent_again && row.is_recent(request.duplicate_window, now));
             }
         }
+        table.journal.commit(now, changes);
+        drop(table);
         self.shared.committed.notify_waiters();
         Ok(batch)
     }
@@ -78,38 +83,41 @@ impl MemoryStore {
         letters.sort_by_key(|row| Reverse(row.place()));
         letters
     }
+}
 
+impl Table {
     /// Says whether it did; another request may have been faster.
-    fn change_one(&self, request: &Request, row: &Row) -> bool {
-        let mut rows = self.shared.rows();
-        let Some(stored) = rows.get_mut(&row.event.id).filter(|row| row.status == Status::Failed) else { return false };
-        let mut audit = self.shared.audit.lock().expect("no code panics while it holds the lock");
-        let before = row.before(request.action());
+    fn change_one(&mut self, request: &Request, row: &Row, now: Timestamp, changes: &mut Vec<Change>) -> bool {
+        let id = row.event.id;
+        let Some(stored) = self.rows.get_mut(&id).filter(|row| row.status == Status::Failed) else { return false };
         let after = match request.action() {
             Action::Requeue => {
                 stored.status = Status::Pending;
                 stored.event.attempt_count = 0;
                 stored.last_error.clear();
-                stored.available_at = Instant::now();
+                stored.available_at = now;
+                changes.push(Change::Updated(stored.clone()));
                 json!({"status": "PENDING", "attempt_count": 0, "last_error": ""})
             }
             Action::Discard => {
-                rows.remove(&row.event.id);
+                self.rows.remove(&id);
+                changes.push(Change::Deleted(id));
                 serde_json::Value::Null
             }
         };
-        let id = audit.len() as i64 + 1;
-        audit.push(AuditEntry {
-            id,
-            at: now(),
+        let entry = AuditEntry {
+            id: self.audit.len() as i64 + 1,
+            at: now,
             actor: request.actor().to_owned(),
             action: request.action().as_str().to_owned(),
-            event_id: row.event.id,
+            event_id: id,
             request_id: request.id(),
             reason: request.reason().to_owned(),
-            before,
+            before: row.before(request.action()),
             after,
-        });
+        };
+        self.audit.push(entry.clone());
+        changes.push(Change::Audited(entry));
         true
     }
 }
@@ -126,8 +134,9 @@ impl Row {
             && filter.created_until.is_none_or(|until| event.created_at < until)
     }
 
-    fn is_recent(&self, window: Duration) -> bool {
-        Instant::now().saturating_duration_since(self.available_at) < window
+    fn is_recent(&self, window: Duration, now: Timestamp) -> bool {
+        // An attempt whose wait is not over has just been made.
+        !window.is_zero() && now < later(self.available_at, window)
     }
 
     fn place(&self) -> (i64, Uuid) {
@@ -140,9 +149,6 @@ impl Row {
     }
 
     fn into_letter(self) -> DeadLetter {
-        let instant = Instant::now();
-        let ago = SignedDuration::try_from(instant.saturating_duration_since(self.available_at)).unwrap_or_default();
-        let ahead = SignedDuration::try_from(self.available_at.saturating_duration_since(instant)).unwrap_or_default();
         DeadLetter {
             cursor: self.cursor(),
             id: self.event.id,
@@ -153,7 +159,7 @@ impl Row {
             attempt_count: self.event.attempt_count,
             error_class: error_class(&self.last_error),
             last_error: self.last_error,
-            last_attempt_by: now() + (ahead - ago),
+            last_attempt_by: self.available_at,
         }
     }
 

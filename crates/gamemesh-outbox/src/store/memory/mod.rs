@@ -4,9 +4,10 @@
 //! instead of passing by luck. Its clock is tokio's, so a paused runtime steers it.
 
 mod dead_letters;
+mod journal;
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +16,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::journal::Journal;
+pub use self::journal::{Change, Commit};
 use super::dead_letters::AuditEntry;
 use super::{
     Backlog, Claim, ClaimLimit, HealthCheck, OnPublished, Outcome, Prune, Route, SettlePolicy, Settled, Status, Store,
@@ -32,41 +35,87 @@ pub struct Row {
     pub status: Status,
     /// The last charged error, or empty.
     pub last_error: String,
+    /// When it is due.
+    pub available_at: Timestamp,
     /// When it was marked.
     pub published_at: Option<Timestamp>,
-    available_at: Instant,
-    published: Option<Instant>,
     sequence: u64,
     claimed: bool,
 }
 
 /// Keeps the table in memory. Clones share it, as replicas share a database.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct MemoryStore {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
-    rows: Mutex<HashMap<Uuid, Row>>,
-    audit: Mutex<Vec<AuditEntry>>,
+    clock: Clock,
+    table: Mutex<Table>,
     committed: Notify,
 }
 
-/// Returns the time of day by tokio's clock, so that a paused runtime steers the stamps as well.
-fn now() -> Timestamp {
-    static BEGINNING: LazyLock<(Timestamp, Instant)> = LazyLock::new(|| (Timestamp::now(), Instant::now()));
-    let (time, instant) = *BEGINNING;
-    time + SignedDuration::try_from(Instant::now().saturating_duration_since(instant)).unwrap_or(SignedDuration::MAX)
+/// By id, so that nothing depends on how a map hashes.
+#[derive(Debug, Default)]
+struct Table {
+    rows: BTreeMap<Uuid, Row>,
+    audit: Vec<AuditEntry>,
+    /// How many rows were ever inserted.
+    inserted: u64,
+    journal: Journal,
+}
+
+/// The time of day by tokio's clock, so that a paused runtime steers the stamps as well.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    time: Timestamp,
+    instant: Instant,
+}
+
+impl Clock {
+    fn beginning_at(time: Timestamp) -> Self {
+        Self { time, instant: Instant::now() }
+    }
+
+    fn now(&self) -> Timestamp {
+        later(self.time, Instant::now().saturating_duration_since(self.instant))
+    }
+}
+
+fn later(time: Timestamp, by: Duration) -> Timestamp {
+    SignedDuration::try_from(by).ok().and_then(|by| time.checked_add(by).ok()).unwrap_or(Timestamp::MAX)
 }
 
 impl Shared {
-    fn rows(&self) -> MutexGuard<'_, HashMap<Uuid, Row>> {
-        self.rows.lock().expect("no code panics while it holds the lock")
+    fn new(clock: Clock, journal: Journal) -> Arc<Self> {
+        let table = Mutex::new(Table { journal, ..Table::default() });
+        Arc::new(Self { clock, table, committed: Notify::new() })
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().expect("no code panics while it holds the lock")
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self { shared: Shared::new(Clock::beginning_at(Timestamp::now()), Journal::default()) }
     }
 }
 
 impl MemoryStore {
+    /// Builds a store whose clock shows `time` now, and which keeps a journal of what is committed.
+    pub fn journaled(time: Timestamp) -> Self {
+        Self { shared: Shared::new(Clock::beginning_at(time), Journal::kept()) }
+    }
+
+    /// Moves out what was committed since the last call, oldest first; nothing without a
+    /// [journal](MemoryStore::journaled).
+    pub fn drain_journal(&self) -> Vec<Commit> {
+        self.shared.table().journal.drain()
+    }
+
     /// Begins a producer's transaction.
     pub fn begin(&self) -> MemoryTransaction {
         MemoryTransaction { shared: self.shared.clone(), inserted: Vec::new() }
@@ -74,18 +123,22 @@ impl MemoryStore {
 
     /// Returns one row.
     pub fn row(&self, id: Uuid) -> Option<Row> {
-        self.shared.rows().get(&id).cloned()
+        self.shared.table().rows.get(&id).cloned()
     }
 
     /// Returns what people did to dead letters, oldest first.
     pub fn audit(&self) -> Vec<AuditEntry> {
-        self.shared.audit.lock().expect("no code panics while it holds the lock").clone()
+        self.shared.table().audit.clone()
     }
 
     /// Returns every row, by id.
     pub fn rows(&self) -> Vec<Row> {
-        let rows: BTreeMap<_, _> = self.shared.rows().clone().into_iter().collect();
-        rows.into_values().collect()
+        self.shared.table().rows.values().cloned().collect()
+    }
+
+    /// Returns the time by the store's clock.
+    pub fn now(&self) -> Timestamp {
+        self.shared.clock.now()
     }
 }
 
@@ -103,14 +156,18 @@ impl MemoryTransaction {
     ///
     /// If an id exists already: ids are primary keys.
     pub fn commit(self) {
-        let mut rows = self.shared.rows();
+        let now = self.shared.clock.now();
+        let mut table = self.shared.table();
+        let mut changes = Vec::with_capacity(self.inserted.len());
         for new in self.inserted {
-            let sequence = rows.len() as u64;
-            let row = Row::pending(new, sequence);
-            let previous = rows.insert(row.event.id, row);
+            table.inserted += 1;
+            let row = Row::pending(new, table.inserted, now);
+            changes.push(Change::Inserted(row.clone()));
+            let previous = table.rows.insert(row.event.id, row);
             assert!(previous.is_none(), "an id was inserted twice");
         }
-        drop(rows);
+        table.journal.commit(now, changes);
+        drop(table);
         self.shared.committed.notify_waiters();
     }
 }
@@ -123,7 +180,7 @@ impl OutboxTransaction for MemoryTransaction {
 }
 
 impl Row {
-    fn pending(new: NewEvent, sequence: u64) -> Self {
+    fn pending(new: NewEvent, sequence: u64, now: Timestamp) -> Self {
         let event = Event {
             id: new.id,
             topic: new.topic,
@@ -132,7 +189,7 @@ impl Row {
             carrier: new.carrier,
             headers: new.headers,
             key: new.key,
-            created_at: now(),
+            created_at: now,
             attempt_count: 0,
             defect: None,
         };
@@ -140,32 +197,30 @@ impl Row {
             event,
             status: Status::Pending,
             last_error: String::new(),
+            available_at: now,
             published_at: None,
-            available_at: Instant::now(),
-            published: None,
             sequence,
             claimed: false,
         }
     }
 
-    fn is_due(&self, now: Instant) -> bool {
+    fn is_due(&self, now: Timestamp) -> bool {
         self.status == Status::Pending && self.available_at <= now
     }
 
-    fn settle(&mut self, outcome: Outcome, policy: &SettlePolicy, settled: &mut Settled) {
+    fn settle(&mut self, outcome: Outcome, policy: &SettlePolicy, now: Timestamp, settled: &mut Settled) {
         assert!(self.claimed && self.status == Status::Pending, "only a claimed, pending row is settled");
         self.claimed = false;
         match outcome {
             Outcome::Published => {
                 self.status = Status::Published;
-                self.published_at = Some(now());
-                self.published = Some(Instant::now());
+                self.published_at = Some(now);
                 settled.published += 1;
             }
             Outcome::Charged { error, retry_in } => {
                 self.event.attempt_count = self.event.attempt_count.max(0).saturating_add(1);
                 self.last_error = last_error_text(&error);
-                self.available_at = Instant::now() + retry_in;
+                self.available_at = later(now, retry_in);
                 if policy.attempts_max > 0 && self.event.attempt_count.unsigned_abs() >= policy.attempts_max {
                     self.status = Status::Failed;
                     settled.dead_lettered.push(self.event.id);
@@ -173,7 +228,7 @@ impl Row {
                     settled.retrying += 1;
                 }
             }
-            Outcome::Deferred { retry_in } => self.available_at = Instant::now() + retry_in,
+            Outcome::Deferred { retry_in } => self.available_at = later(now, retry_in),
             Outcome::Released => {}
         }
     }
@@ -183,9 +238,10 @@ impl Store for MemoryStore {
     type Claim = MemoryClaim;
 
     async fn claim(&self, limit: &ClaimLimit) -> Result<Option<MemoryClaim>, StoreError> {
-        let now = Instant::now();
-        let mut rows = self.shared.rows();
-        let mut due: Vec<&mut Row> = rows
+        let now = self.shared.clock.now();
+        let mut table = self.shared.table();
+        let mut due: Vec<&mut Row> = table
+            .rows
             .values_mut()
             .filter(|row| !row.claimed && row.is_due(now) && !limit.except.contains(&Route::of(&row.event)))
             .collect();
@@ -216,14 +272,15 @@ impl Store for MemoryStore {
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
-        let now = Instant::now();
-        let rows = self.shared.rows();
+        let now = self.shared.clock.now();
+        let table = self.shared.table();
+        let rows = &table.rows;
         let count = |status| rows.values().filter(|row| row.status == status).count() as u64;
         let oldest = rows.values().filter(|row| row.is_due(now)).map(|row| row.available_at).min();
         Ok(Backlog {
             pending: count(Status::Pending),
             failed: count(Status::Failed),
-            oldest_due_age: oldest.map_or(Duration::ZERO, |due| now - due),
+            oldest_due_age: oldest.map_or(Duration::ZERO, |due| now.duration_since(due).unsigned_abs()),
         })
     }
 
@@ -253,25 +310,33 @@ impl Claim for MemoryClaim {
 
     async fn settle(mut self, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {
         assert_eq!(outcomes.len(), self.ids.len(), "one outcome for each claimed event");
+        let now = self.shared.clock.now();
         let mut settled = Settled::default();
-        let mut rows = self.shared.rows();
+        let mut changes = Vec::new();
+        let mut table = self.shared.table();
         for (id, outcome) in std::mem::take(&mut self.ids).into_iter().zip(outcomes) {
             let delete = outcome == Outcome::Published && policy.on_published == OnPublished::Delete;
-            rows.get_mut(&id).expect("a claimed row exists").settle(outcome, policy, &mut settled);
+            let changed = outcome != Outcome::Released;
+            let row = table.rows.get_mut(&id).expect("a claimed row exists");
+            row.settle(outcome, policy, now, &mut settled);
             if delete {
-                rows.remove(&id);
+                table.rows.remove(&id);
+                changes.push(Change::Deleted(id));
+            } else if changed {
+                changes.push(Change::Updated(row.clone()));
             }
         }
-        drop(rows);
+        table.journal.commit(now, changes);
+        drop(table);
         Ok(settled)
     }
 }
 
 impl Drop for MemoryClaim {
     fn drop(&mut self) {
-        let mut rows = self.shared.rows();
+        let mut table = self.shared.table();
         for id in &self.ids {
-            if let Some(row) = rows.get_mut(id) {
+            if let Some(row) = table.rows.get_mut(id) {
                 row.claimed = false;
             }
         }
@@ -280,18 +345,20 @@ impl Drop for MemoryClaim {
 
 impl Prune for MemoryStore {
     async fn prune(&self, retention: Duration, limit: u32) -> Result<u64, StoreError> {
-        let now = Instant::now();
-        let mut rows = self.shared.rows();
-        let old = |row: &Row| row.published.is_some_and(|published| now - published > retention);
-        let ids: Vec<Uuid> = rows
+        let now = self.shared.clock.now();
+        let mut table = self.shared.table();
+        let old = |row: &Row| row.published_at.is_some_and(|published| later(published, retention) < now);
+        let ids: Vec<Uuid> = table
+            .rows
             .values()
             .filter(|row| row.status == Status::Published && old(row))
             .map(|row| row.event.id)
             .take(limit as usize)
             .collect();
         for id in &ids {
-            rows.remove(id);
+            table.rows.remove(id);
         }
+        table.journal.commit(now, ids.iter().copied().map(Change::Deleted).collect());
         Ok(ids.len() as u64)
     }
 }
