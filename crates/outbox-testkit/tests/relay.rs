@@ -7,9 +7,8 @@ use std::time::Duration;
 use gamemesh_outbox::bus::memory::MemoryBus;
 use gamemesh_outbox::bus::{Ack, BusError, BusErrorKind, BusPublisher, Receipt};
 use gamemesh_outbox::relay::{Backoff, Relay, RelayConfig};
-use gamemesh_outbox::store::OnPublished;
-use gamemesh_outbox::store::Status;
-use gamemesh_outbox::store::memory::MemoryStore;
+use gamemesh_outbox::store::memory::{MemoryClaim, MemoryStore};
+use gamemesh_outbox::store::{Backlog, ClaimLimit, OnPublished, Status, Store, StoreError};
 use gamemesh_outbox::telemetry::{Progress, Telemetry};
 use gamemesh_outbox::{Event, NewEvent, OutboxPublisher};
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -348,4 +347,47 @@ async fn counters_start_at_zero_and_agree_with_the_table_at_rest() {
         let line = format!("gamemesh_outbox_{name}_total{{service=\"players\"}} {value}");
         assert!(after.lines().any(|found| found == line), "{line} in\n{after}");
     }
+}
+
+/// A store whose first count of the backlog stands still for a while.
+#[derive(Clone)]
+struct StandsStill {
+    inner: MemoryStore,
+    counts: Arc<watch::Sender<u32>>,
+}
+
+impl Store for StandsStill {
+    type Claim = MemoryClaim;
+
+    async fn claim(&self, limit: &ClaimLimit) -> Result<Option<MemoryClaim>, StoreError> {
+        self.inner.claim(limit).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        if *self.counts.borrow() == 0 {
+            tokio::time::advance(Duration::from_secs(20)).await;
+        }
+        self.counts.send_modify(|counts| *counts += 1);
+        self.inner.backlog().await
+    }
+
+    async fn wait_for_work(&self, at_most: Duration) {
+        self.inner.wait_for_work(at_most).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_count_that_stood_still_does_not_leave_the_gauges_old_for_long() {
+    let counts = Arc::new(watch::Sender::new(0));
+    let mut counted = counts.subscribe();
+    let store = StandsStill { inner: MemoryStore::default(), counts };
+    let (stop, stopped) = oneshot::channel::<()>();
+    let relay = Relay::new(store, MemoryBus::default(), quick(), Telemetry::new("test"));
+    let relay = tokio::spawn(relay.run(async { stopped.await.unwrap_or_default() }));
+    counted.wait_for(|counts| *counts == 1).await.expect("the relay runs");
+    let waited = tokio::time::Instant::now();
+    counted.wait_for(|counts| *counts == 2).await.expect("the relay runs");
+    assert!(waited.elapsed() <= Duration::from_secs(61), "the next count came {:?} later", waited.elapsed());
+    drop(stop);
+    relay.await.expect("the relay does not panic").expect("a store in memory never fails");
 }

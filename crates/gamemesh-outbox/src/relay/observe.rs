@@ -10,6 +10,8 @@ use crate::store::{Store, StoreError};
 
 /// Counting a long backlog reads much of an index, so it gets at most this share of the time: one part in twenty.
 const REST_PER_WORK: u32 = 20;
+/// A count that was slow only because the database or the relay stood still must not leave the gauges old for long.
+const REST_MAX: Duration = Duration::from_secs(60);
 /// A count that takes longer is given up; the next one may do better.
 const COUNT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -28,7 +30,7 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
                 Ok(Err(error)) => self.telemetry.not_counted(&error),
                 Err(elapsed) => self.telemetry.not_counted(&elapsed),
             }
-            let rest = self.config.backlog_interval.max(started.elapsed() * REST_PER_WORK);
+            let rest = (started.elapsed() * REST_PER_WORK).min(REST_MAX).max(self.config.backlog_interval);
             // Either way the loop decides what comes next.
             let _ = timeout(rest, stopping.cancelled()).await;
         }
