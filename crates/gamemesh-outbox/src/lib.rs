@@ -17,6 +17,20 @@
 //!
 //! Delivery is at least once. A duplicate carries the same [`Event::id`], which is the consumer's deduplication key.
 
+/// Says whether a test has planted this bug, see the feature `seeded-bugs`; otherwise no code is left of it.
+#[cfg(feature = "seeded-bugs")]
+macro_rules! planted {
+    ($bug:ident) => {
+        crate::seeded_bugs::is_planted(crate::seeded_bugs::Bug::$bug)
+    };
+}
+#[cfg(not(feature = "seeded-bugs"))]
+macro_rules! planted {
+    ($bug:ident) => {
+        false
+    };
+}
+
 pub mod bus;
 pub mod carrier;
 pub mod diagnosis;
@@ -24,6 +38,8 @@ pub mod event;
 pub mod producer;
 #[cfg(feature = "relay")]
 pub mod relay;
+#[cfg(feature = "seeded-bugs")]
+pub mod seeded_bugs;
 pub mod store;
 #[cfg(feature = "relay")]
 pub mod telemetry;

@@ -1,5 +1,5 @@
 //! What the tests of every crate share: suites that each store and each bus must pass, real servers on free ports,
-//! scripted faults, and a checker of what a run left behind.
+//! scripted faults, a simulation, and a checker of what a run left behind.
 
 pub mod bus_suite;
 pub mod checker;
@@ -7,6 +7,7 @@ pub mod faults;
 pub mod history;
 pub mod proxy;
 pub mod servers;
+pub mod simulation;
 pub mod store_suite;
 mod wait;
 

@@ -37,7 +37,9 @@ mod routes;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
@@ -50,7 +52,7 @@ pub use self::config::RelayConfig;
 pub use self::decide::{Verdict, decide};
 pub use self::prune::{PruneConfig, prune};
 use self::routes::PausedRoutes;
-use crate::bus::{BusPublisher, Receipt};
+use crate::bus::{Ack, BusErrorKind, BusPublisher, Receipt};
 use crate::event::Event;
 use crate::store::{Claim, ClaimLimit, Outcome, Route, Store, StoreError, StoreErrorKind};
 use crate::telemetry::{ClaimHistory, Telemetry};
@@ -135,8 +137,9 @@ impl<S: Store, B: BusPublisher> Relay<S, B> {
         if ended.is_none() {
             self.inner.telemetry.stop_requested();
         }
+        let drain_timeout = if planted!(StopDoesNotDrain) { Duration::ZERO } else { self.inner.config.drain_timeout };
         let drained = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.inner.config.drain_timeout, drained).await.is_err() {
+        if tokio::time::timeout(drain_timeout, drained).await.is_err() {
             self.inner.telemetry.drain_timed_out();
             // Ends the remaining claims, which gives their events back.
             tasks.shutdown().await;
@@ -163,6 +166,9 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
                     tokio::select! { biased; () = stopping.cancelled() => {}, () = self.more_work.notified() => {} }
                 }
             }
+        }
+        if planted!(ClaimAfterStop) {
+            self.turn().await?;
         }
         Ok(())
     }
@@ -215,7 +221,11 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
 
         let span = info_span!("outbox.poll", count = events.len());
         let carry = async {
-            let receipts = self.publish(&history, &mut events).await;
+            let receipts = if planted!(MarkedBeforeAcknowledged) {
+                events.iter().map(|_| Ok(Ack::default())).collect()
+            } else {
+                self.publish(&history, &mut events).await
+            };
             let (outcomes, outage) = self.judge(&events, &receipts);
             self.telemetry.settling(&history, &outcomes);
             let policy = self.config.settle_policy();
@@ -223,6 +233,9 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
             let settle = claim.settle(outcomes, &policy);
             let settled = settle.instrument(info_span!("outbox.mark_published")).await?;
             self.telemetry.settled(history, started.elapsed(), &settled);
+            if planted!(MarkedBeforeAcknowledged) {
+                publish::publish(&self.bus, &self.config.validator, self.config.publish_timeout, &mut events).await;
+            }
             Ok(match outage {
                 true => Turn::Outage,
                 false if full => Turn::Full,
@@ -261,11 +274,17 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
         let mut outage = false;
         let judged = events.iter().zip(receipts).map(|(event, receipt)| {
             let Err(error) = receipt else { return Outcome::Published };
+            if planted!(UnknownIsAcknowledged) && error.kind() == BusErrorKind::Unknown {
+                return Outcome::Published;
+            }
             match decide(Some(error.kind()), any_acked) {
                 Verdict::Publish => unreachable!("a failed receipt is never published"),
                 Verdict::Charge => {
                     let attempts = event.attempt_count.max(0).unsigned_abs();
-                    let retry_in = self.config.retry.after(attempts);
+                    let mut retry_in = self.config.retry.after(attempts);
+                    if planted!(WaitByOwnClock) {
+                        retry_in += Timestamp::now().duration_since(event.created_at).unsigned_abs();
+                    }
                     self.telemetry.rejected(event, error, retry_in);
                     Outcome::Charged { error: error.chain(), retry_in }
                 }
@@ -285,7 +304,10 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
                 }
             }
         });
-        let outcomes = judged.collect();
+        let mut outcomes: Vec<Outcome> = judged.collect();
+        if planted!(OutcomesShifted) {
+            outcomes.rotate_right(1);
+        }
         (outcomes, outage && !any_acked)
     }
 }

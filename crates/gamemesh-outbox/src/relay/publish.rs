@@ -1,8 +1,9 @@
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tracing::{Span, field, info_span};
 
-use crate::bus::{BusError, BusErrorKind, BusPublisher, Receipt};
+use crate::bus::{Ack, BusError, BusErrorKind, BusPublisher, Receipt};
 use crate::carrier::{inject_carrier, resume_from_carrier};
 use crate::event::Event;
 use crate::validate::Validator;
@@ -19,7 +20,20 @@ pub(super) async fn publish(
     events: &mut [Event],
 ) -> Vec<Receipt> {
     let rejected: Vec<Option<BusError>> = events.iter().map(|event| reject(validator, event)).collect();
+    if planted!(BatchFailsAsOne) && rejected.iter().any(Option::is_some) {
+        return events.iter().map(|_| Err(BusError::new(BusErrorKind::Rejected, "bad batch"))).collect();
+    }
     let spans: Vec<Span> = events.iter_mut().map(open_span).collect();
+    if planted!(PayloadRendered) {
+        events.iter_mut().for_each(render);
+    }
+    if planted!(CarrierOfNeighbour) {
+        let first = events[0].carrier.clone();
+        events.iter_mut().for_each(|event| event.carrier = first.clone());
+    }
+    if planted!(NewIdForEachSend) {
+        events.iter_mut().for_each(|event| event.id = uuid::Uuid::now_v7());
+    }
 
     let receipts = if rejected.iter().all(Option::is_none) {
         send(bus, timeout, events).await
@@ -40,10 +54,21 @@ fn reject(validator: &Validator, event: &Event) -> Option<BusError> {
     validator.event(event).err().map(|invalid| BusError::new(BusErrorKind::Rejected, invalid.to_string()))
 }
 
+/// The mistake `PayloadRendered`.
+fn render(event: &mut Event) {
+    if let Ok(payload) = serde_json::from_slice::<serde_json::Value>(&event.payload) {
+        event.payload = payload.to_string().into();
+    }
+}
+
 /// Sends a batch; whatever an adapter does, there is one receipt for each event afterwards.
 async fn send(bus: &impl BusPublisher, timeout: Duration, events: &[Event]) -> Vec<Receipt> {
     if events.is_empty() {
         return Vec::new();
+    }
+    if planted!(PublishNotAwaited) {
+        bus.publish(events).now_or_never();
+        return events.iter().map(|_| Ok(Ack::default())).collect();
     }
     let published = tokio::time::timeout(timeout + GRACE, bus.publish(events)).await;
     let lost = |what: &str| events.iter().map(|_| Err(BusError::new(BusErrorKind::Unknown, what))).collect();

@@ -58,7 +58,7 @@ impl DeadLetters for MemoryStore {
         letters.truncate(span.size() as usize);
         next = letters.get(span.size() as usize - 1).map(Row::cursor).or(next);
         let mut batch = Batch { next, ..Batch::default() };
-        letters.retain(|row| !is_done(row.event.id));
+        letters.retain(|row| !is_done(row.event.id) || planted!(RequeuedTwice));
         let now = self.now();
         let mut table = self.shared.table();
         let mut changes = Vec::new();
@@ -93,7 +93,9 @@ impl Table {
         let after = match request.action() {
             Action::Requeue => {
                 stored.status = Status::Pending;
-                stored.event.attempt_count = 0;
+                if !planted!(AttemptsKept) {
+                    stored.event.attempt_count = 0;
+                }
                 stored.last_error.clear();
                 stored.available_at = now;
                 changes.push(Change::Updated(stored.clone()));
@@ -116,8 +118,10 @@ impl Table {
             before: row.before(request.action()),
             after,
         };
-        self.audit.push(entry.clone());
-        changes.push(Change::Audited(entry));
+        if !planted!(RequeuedUnaudited) {
+            self.audit.push(entry.clone());
+            changes.push(Change::Audited(entry));
+        }
         true
     }
 }
@@ -126,7 +130,7 @@ impl Row {
     fn is_meant(&self, filter: &Filter) -> bool {
         let event = &self.event;
         self.status == Status::Failed
-            && (filter.ids.is_empty() || filter.ids.contains(&event.id))
+            && (filter.ids.is_empty() || filter.ids.contains(&event.id) || planted!(NeighboursRequeued))
             && filter.topic.as_ref().is_none_or(|topic| *topic == event.topic)
             && filter.event_type.as_ref().is_none_or(|event_type| *event_type == event.event_type)
             && filter.error_class.as_ref().is_none_or(|class| *class == error_class(&self.last_error))

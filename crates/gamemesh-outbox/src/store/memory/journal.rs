@@ -11,6 +11,8 @@ pub struct Commit {
     pub at: Timestamp,
     /// Its changes, in order.
     pub changes: Vec<Change>,
+    /// Of a commit that did not wait for the disk: the rows as they were before it.
+    before: Option<Vec<Row>>,
 }
 
 /// One change of a table.
@@ -39,9 +41,25 @@ impl Journal {
 
     /// Takes a transaction; one that changed nothing leaves no trace.
     pub(super) fn commit(&mut self, at: Timestamp, changes: Vec<Change>) {
-        if let Some(commits) = self.commits.as_mut().filter(|_| !changes.is_empty()) {
-            commits.push(Commit { at, changes });
+        self.push(Commit { at, changes, before: None });
+    }
+
+    /// Takes a transaction that did not wait for the disk; `before` are the rows that it changed.
+    pub(super) fn commit_unflushed(&mut self, at: Timestamp, changes: Vec<Change>, before: Vec<Row>) {
+        self.push(Commit { at, changes, before: Some(before) });
+    }
+
+    fn push(&mut self, commit: Commit) {
+        if let Some(commits) = self.commits.as_mut().filter(|_| !commit.changes.is_empty()) {
+            commits.push(commit);
         }
+    }
+
+    /// Forgets the newest commit, if it is not on disk and younger than `since`; returns the rows before it.
+    pub(super) fn take_back(&mut self, since: Timestamp) -> Option<Vec<Row>> {
+        let commits = self.commits.as_mut()?;
+        let lost = commits.pop_if(|commit| commit.before.is_some() && commit.at > since)?;
+        lost.before
     }
 
     pub(super) fn drain(&mut self) -> Vec<Commit> {

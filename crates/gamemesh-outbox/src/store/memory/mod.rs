@@ -116,6 +116,18 @@ impl MemoryStore {
         self.shared.table().journal.drain()
     }
 
+    /// Takes back the settlements since then, as a crash does with what was not on disk: not those that a later commit of
+    /// another kind has taken there. Returns how many; none without a [journal](MemoryStore::journaled).
+    pub fn lose_unflushed(&self, since: Timestamp) -> u64 {
+        let mut table = self.shared.table();
+        let mut lost = 0;
+        while let Some(before) = table.journal.take_back(since) {
+            table.rows.extend(before.into_iter().map(|row| (row.event.id, row)));
+            lost += 1;
+        }
+        lost
+    }
+
     /// Begins a producer's transaction.
     pub fn begin(&self) -> MemoryTransaction {
         MemoryTransaction { shared: self.shared.clone(), inserted: Vec::new() }
@@ -209,7 +221,8 @@ impl Row {
     }
 
     fn settle(&mut self, outcome: Outcome, policy: &SettlePolicy, now: Timestamp, settled: &mut Settled) {
-        assert!(self.claimed && self.status == Status::Pending, "only a claimed, pending row is settled");
+        let is_ours = self.claimed && self.status == Status::Pending;
+        assert!(is_ours || planted!(ClaimsIgnored), "only a claimed, pending row is settled");
         self.claimed = false;
         match outcome {
             Outcome::Published => {
@@ -221,14 +234,20 @@ impl Row {
                 self.event.attempt_count = self.event.attempt_count.max(0).saturating_add(1);
                 self.last_error = last_error_text(&error);
                 self.available_at = later(now, retry_in);
-                if policy.attempts_max > 0 && self.event.attempt_count.unsigned_abs() >= policy.attempts_max {
+                if policy.attempts_max > 0
+                    && self.event.attempt_count.unsigned_abs()
+                        >= policy.attempts_max + u32::from(planted!(OneAttemptMore))
+                {
                     self.status = Status::Failed;
                     settled.dead_lettered.push(self.event.id);
                 } else {
                     settled.retrying += 1;
                 }
             }
-            Outcome::Deferred { retry_in } => self.available_at = later(now, retry_in),
+            Outcome::Deferred { retry_in } => {
+                self.available_at = later(now, retry_in);
+                self.event.attempt_count += i32::from(planted!(DeferredIsCharged));
+            }
             Outcome::Released => {}
         }
     }
@@ -240,10 +259,18 @@ impl Store for MemoryStore {
     async fn claim(&self, limit: &ClaimLimit) -> Result<Option<MemoryClaim>, StoreError> {
         let now = self.shared.clock.now();
         let mut table = self.shared.table();
+        let settled =
+            table.rows.values().filter(|row| planted!(CursorInsteadOfStatus) && row.status != Status::Pending);
+        let cursor = settled.map(|row| row.sequence).max().unwrap_or(0);
         let mut due: Vec<&mut Row> = table
             .rows
             .values_mut()
-            .filter(|row| !row.claimed && row.is_due(now) && !limit.except.contains(&Route::of(&row.event)))
+            .filter(|row| row.sequence > cursor)
+            .filter(|row| {
+                (!row.claimed || planted!(ClaimsIgnored))
+                    && row.is_due(now)
+                    && !limit.except.contains(&Route::of(&row.event))
+            })
             .collect();
         due.sort_by_key(|row| (row.available_at, row.sequence));
 
@@ -312,12 +339,19 @@ impl Claim for MemoryClaim {
         assert_eq!(outcomes.len(), self.ids.len(), "one outcome for each claimed event");
         let now = self.shared.clock.now();
         let mut settled = Settled::default();
-        let mut changes = Vec::new();
+        let (mut changes, mut before) = (Vec::new(), Vec::new());
         let mut table = self.shared.table();
         for (id, outcome) in std::mem::take(&mut self.ids).into_iter().zip(outcomes) {
-            let delete = outcome == Outcome::Published && policy.on_published == OnPublished::Delete;
+            let delete = outcome == Outcome::Published && policy.on_published == OnPublished::Delete
+                || outcome == Outcome::Released && planted!(ReleasedIsDeleted);
             let changed = outcome != Outcome::Released;
-            let row = table.rows.get_mut(&id).expect("a claimed row exists");
+            let row = match table.rows.get_mut(&id) {
+                None if planted!(ClaimsIgnored) => continue,
+                row => row.expect("a claimed row exists"),
+            };
+            if changed {
+                before.push(Row { claimed: false, ..row.clone() });
+            }
             row.settle(outcome, policy, now, &mut settled);
             if delete {
                 table.rows.remove(&id);
@@ -326,7 +360,7 @@ impl Claim for MemoryClaim {
                 changes.push(Change::Updated(row.clone()));
             }
         }
-        table.journal.commit(now, changes);
+        table.journal.commit_unflushed(now, changes, before);
         drop(table);
         Ok(settled)
     }
@@ -334,6 +368,9 @@ impl Claim for MemoryClaim {
 
 impl Drop for MemoryClaim {
     fn drop(&mut self) {
+        if planted!(DroppedClaimKept) {
+            return;
+        }
         let mut table = self.shared.table();
         for id in &self.ids {
             if let Some(row) = table.rows.get_mut(id) {
@@ -347,11 +384,13 @@ impl Prune for MemoryStore {
     async fn prune(&self, retention: Duration, limit: u32) -> Result<u64, StoreError> {
         let now = self.shared.clock.now();
         let mut table = self.shared.table();
-        let old = |row: &Row| row.published_at.is_some_and(|published| later(published, retention) < now);
+        let aged = |row: &Row| later(row.event.created_at, retention) < now && !row.claimed;
+        let past = |row: &Row| row.published_at.is_some_and(|published| later(published, retention) < now);
+        let old = |row: &Row| if planted!(PrunedByAge) { aged(row) } else { past(row) };
         let ids: Vec<Uuid> = table
             .rows
             .values()
-            .filter(|row| row.status == Status::Published && old(row))
+            .filter(|row| row.status == Status::Published && old(row) || planted!(PrunedWhilePending) && aged(row))
             .map(|row| row.event.id)
             .take(limit as usize)
             .collect();

@@ -1,0 +1,179 @@
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use gamemesh_outbox::Event;
+use gamemesh_outbox::bus::{BusError, BusErrorKind, BusPublisher, Receipt};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::met::Met;
+use super::process::Process;
+use super::world::{World, pause};
+use crate::history::collect;
+
+/// The bus as one process sees it: an adapter, a network, and a server that goes on without them.
+#[derive(Debug)]
+pub(super) struct SimBus {
+    pub world: Arc<World>,
+    pub process: Arc<Process>,
+}
+
+/// Receipts as they come in; `None` is not answered yet.
+type Answers = Arc<Mutex<Vec<Option<Receipt>>>>;
+
+/// How one message fares.
+enum Way {
+    Arrives,
+    /// It never reaches the server.
+    Lost,
+    /// It is stored, and the acknowledgement is lost.
+    AnswerLost,
+    /// It is stored long after everybody gave up waiting.
+    Late,
+}
+
+impl BusPublisher for SimBus {
+    async fn publish(&self, events: &[Event]) -> Vec<Receipt> {
+        let (world, process) = (&self.world, &self.process);
+        process.step(world, Met::KilledBeforePublish).await;
+        world.bus_latency().await;
+        let timeout_after = world.plan.publish_timeout();
+        if process.cut.load(Ordering::Relaxed) {
+            // Nobody says no: nothing comes back at all.
+            pause(timeout_after).await;
+            process.gate().await;
+            return fail(events, BusErrorKind::Unknown, "no answer in time");
+        }
+        if world.state().bus_down > 0 {
+            world.met(Met::BusRefused);
+            process.gate().await;
+            return fail(events, BusErrorKind::Unavailable, "connection refused");
+        }
+        let answers: Answers = Arc::new(Mutex::new(events.iter().map(|_| None).collect()));
+        let (done, all_done) = oneshot::channel();
+        tokio::spawn(serve(world.clone(), process.clone(), events.to_vec(), answers.clone(), done));
+        // Either way what is there counts.
+        let _ = timeout(timeout_after, all_done).await;
+        process.step(world, Met::KilledAfterPublish).await;
+        let answers = std::mem::take(&mut *answers.lock().expect("no code panics while it holds the lock"));
+        let unknown = || Err(BusError::new(BusErrorKind::Unknown, "no answer in time"));
+        let mut receipts: Vec<Receipt> = answers.into_iter().map(|answer| answer.unwrap_or_else(unknown)).collect();
+        if world.goes_wrong(Met::ReceiptDropped) {
+            receipts.pop();
+        }
+        receipts
+    }
+}
+
+fn fail(events: &[Event], kind: BusErrorKind, message: &str) -> Vec<Receipt> {
+    events.iter().map(|_| Err(BusError::new(kind, message))).collect()
+}
+
+/// What the network and the server do with a batch, whatever becomes of its relay meanwhile.
+async fn serve(
+    world: Arc<World>,
+    process: Arc<Process>,
+    events: Vec<Event>,
+    answers: Answers,
+    done: oneshot::Sender<()>,
+) {
+    if world.goes_wrong(Met::SlowBatch) {
+        let most = world.plan.publish_timeout().as_millis() as u64;
+        pause(world.dice.millis(0..=most)).await;
+    }
+    let mut unanswered = false;
+    for (place, event) in events.into_iter().enumerate() {
+        world.bus_latency().await;
+        while world.state().bus_frozen > 0 {
+            pause(Duration::from_millis(50)).await;
+        }
+        let fatal = !world.state().healed && world.dice.chance(world.plan.kill_rate);
+        if fatal && !process.is_dead() {
+            process.die(&world, Met::KilledWhilePublishing);
+        }
+        if !world.state().healed && world.dice.chance(world.plan.stop_rate) {
+            world.met(Met::StoppedWhilePublishing);
+            process.stop();
+        }
+        // What a dead relay had not written yet is never sent.
+        if process.is_dead() && world.dice.chance(500) {
+            return;
+        }
+        let way = world.way();
+        let receipt = match way {
+            Way::Arrives | Way::AnswerLost => Some(world.accept(&event).await),
+            Way::Lost => None,
+            Way::Late => {
+                let (world, late) = (world.clone(), world.dice.millis(500..=4_000));
+                tokio::spawn(async move {
+                    pause(late).await;
+                    world.accept(&event).await.ok();
+                });
+                None
+            }
+        };
+        match receipt.filter(|_| matches!(way, Way::Arrives)) {
+            Some(receipt) => {
+                let mut answers = answers.lock().expect("no code panics while it holds the lock");
+                // The relay may have taken what there was.
+                if let Some(answer) = answers.get_mut(place) {
+                    *answer = Some(receipt);
+                }
+            }
+            None => unanswered = true,
+        }
+    }
+    if unanswered {
+        // An adapter waits for every answer, so it finds out by its timeout.
+        pause(world.plan.publish_timeout()).await;
+    }
+    // The relay may have given up.
+    let _ = done.send(());
+}
+
+impl World {
+    fn way(&self) -> Way {
+        if self.goes_wrong(Met::MessageLost) {
+            Way::Lost
+        } else if self.goes_wrong(Met::AnswerLost) {
+            Way::AnswerLost
+        } else if self.goes_wrong(Met::StoredLate) {
+            Way::Late
+        } else {
+            Way::Arrives
+        }
+    }
+
+    /// The server takes one message, or says why not. Whatever it stores is on record.
+    async fn accept(&self, event: &Event) -> Receipt {
+        let refused = {
+            let state = self.state();
+            if state.bus_down > 0 {
+                Some((BusErrorKind::Unavailable, "shutting down"))
+            } else if state.missing_topics.contains(&event.topic) {
+                Some((BusErrorKind::NoRoute, "no stream matches subject"))
+            } else if state.rejected.contains(&event.id) {
+                Some((BusErrorKind::Rejected, "a rule of the bus"))
+            } else {
+                None
+            }
+        };
+        if let Some((kind, message)) = refused {
+            if kind == BusErrorKind::Rejected {
+                self.met(Met::RejectedByRule);
+            }
+            return Err(BusError::new(kind, message));
+        }
+        let receipt = self.bus.publish(std::slice::from_ref(event)).await.remove(0);
+        for message in self.bus.drain() {
+            let position = {
+                let mut state = self.state();
+                state.position += 1;
+                state.position
+            };
+            self.recorder.delivery(collect::bus::memory(&message, self.clock.nanos(), position));
+        }
+        receipt
+    }
+}

@@ -1,0 +1,228 @@
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use gamemesh_outbox::Event;
+use gamemesh_outbox::store::memory::{MemoryClaim, MemoryStore};
+use gamemesh_outbox::store::{
+    Backlog, Claim, ClaimLimit, Outcome, Prune, SettlePolicy, Settled, Store, StoreError, StoreErrorKind,
+};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+use super::met::Met;
+use super::process::Process;
+use super::world::{World, pause};
+use crate::history::Fault;
+
+/// The store as one process sees it: far away, and not always there.
+#[derive(Clone, Debug)]
+pub(super) struct SimStore {
+    pub world: Arc<World>,
+    pub process: Arc<Process>,
+}
+
+/// What the server keeps of a claim: as long as the session lives, so does the claim.
+#[derive(Debug)]
+pub(super) struct Session(Mutex<Option<MemoryClaim>>);
+
+impl Session {
+    fn take(&self) -> Option<MemoryClaim> {
+        self.0.lock().expect("no code panics while it holds the lock").take()
+    }
+
+    /// Ends it, which gives its rows back; says whether there was one.
+    pub(super) fn end(&self) -> bool {
+        self.take().is_some()
+    }
+
+    fn is_alive(&self) -> bool {
+        self.0.lock().expect("no code panics while it holds the lock").is_some()
+    }
+}
+
+impl World {
+    fn store_is_down(&self) -> bool {
+        self.state().store_down > 0
+    }
+
+    /// One round trip to the store, which may fail.
+    pub(super) async fn ask_store(&self, refused: Met) -> Result<(), StoreError> {
+        self.store_latency().await;
+        let down = self.store_is_down();
+        if down {
+            self.met(refused);
+        }
+        if down || self.goes_wrong(refused) { Err(unavailable("connection refused")) } else { Ok(()) }
+    }
+}
+
+fn unavailable(message: &str) -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, message)
+}
+
+impl Store for SimStore {
+    type Claim = SimClaim;
+
+    async fn claim(&self, limit: &ClaimLimit) -> Result<Option<SimClaim>, StoreError> {
+        let (world, process) = (&self.world, &self.process);
+        process.step(world, Met::KilledBeforeClaim).await;
+        world.ask_store(Met::ClaimRefused).await?;
+        let Some(claim) = world.store.claim(limit).await? else {
+            world.store_latency().await;
+            process.gate().await;
+            return Ok(None);
+        };
+        let claim = SimClaim::begin(self.clone(), claim, limit.lifetime);
+        world.store_latency().await;
+        process.step(world, Met::KilledAfterClaim).await;
+        if claim.session.is_alive() { Ok(Some(claim)) } else { Err(unavailable("the connection was lost")) }
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        self.process.gate().await;
+        self.world.ask_store(Met::CountRefused).await?;
+        let backlog = self.world.store.backlog().await;
+        self.process.gate().await;
+        backlog
+    }
+
+    async fn wait_for_work(&self, at_most: Duration) {
+        self.world.store.wait_for_work(at_most).await;
+        self.process.gate().await;
+    }
+}
+
+impl Prune for SimStore {
+    async fn prune(&self, retention: Duration, limit: u32) -> Result<u64, StoreError> {
+        self.process.gate().await;
+        self.world.ask_store(Met::PruneRefused).await?;
+        let pruned = self.world.store.prune(retention, limit).await;
+        self.process.gate().await;
+        pruned
+    }
+}
+
+/// A claim as its relay holds it: the events, and a connection.
+#[derive(Debug)]
+pub(super) struct SimClaim {
+    store: SimStore,
+    events: Vec<Event>,
+    more_due: bool,
+    session: Arc<Session>,
+    /// Ends the session of a relay that is stuck, or of a connection that breaks.
+    watchdog: AbortHandle,
+}
+
+impl SimClaim {
+    fn begin(store: SimStore, mut claim: MemoryClaim, lifetime: Duration) -> Self {
+        let world = store.world.clone();
+        let (events, more_due) = (claim.take_events(), claim.more_due());
+        let session = Arc::new(Session(Mutex::new(Some(claim))));
+        world.state().sessions.push(Arc::downgrade(&session));
+        let breaks = world.goes_wrong(Met::SessionLost);
+        let ends_after = if breaks { world.dice.millis(0..=600).min(lifetime) } else { lifetime };
+        let ends = {
+            let session = session.clone();
+            async move {
+                pause(ends_after).await;
+                world.fault(Fault::SessionsEnded, if breaks { "one connection broke" } else { "idle for too long" });
+                if session.end() && !breaks {
+                    world.met(Met::SessionTimedOut);
+                }
+            }
+        };
+        let watchdog = tokio::spawn(ends).abort_handle();
+        Self { store, events, more_due, session, watchdog }
+    }
+}
+
+impl Claim for SimClaim {
+    fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    fn more_due(&self) -> bool {
+        self.more_due
+    }
+
+    async fn settle(self, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {
+        let SimStore { world, process } = self.store.clone();
+        process.step(&world, Met::KilledBeforeSettle).await;
+        let Some(claim) = self.session.take() else {
+            world.met(Met::SettledTooLate);
+            return Err(unavailable("the session was ended"));
+        };
+        self.watchdog.abort();
+        let (answer, answered) = oneshot::channel();
+        tokio::spawn(commit(self.store.clone(), claim, outcomes, *policy, answer));
+        let answered = answered.await.unwrap_or_else(|_| Err(unavailable("the answer to the commit was lost")));
+        process.step(&world, Met::KilledAfterCommit).await;
+        answered
+    }
+}
+
+/// What the server does with a settlement that was sent to it, whatever becomes of its relay meanwhile.
+async fn commit(
+    store: SimStore,
+    claim: MemoryClaim,
+    outcomes: Vec<Outcome>,
+    policy: SettlePolicy,
+    answer: oneshot::Sender<Result<Settled, StoreError>>,
+) {
+    let SimStore { world, process } = store;
+    world.store_latency().await;
+    let fatal = !world.state().healed && world.dice.chance(world.plan.kill_rate);
+    if fatal && !process.is_dead() {
+        process.die(&world, Met::KilledBeforeCommit);
+    }
+    if process.is_dead() {
+        // The commit was on its way already, or never will be.
+        if world.dice.chance(500) {
+            return;
+        }
+        world.met(Met::SettledAfterDeath);
+    }
+    if world.store_is_down() || world.goes_wrong(Met::SettleRefused) {
+        world.fault(Fault::SessionsEnded, "one connection broke before its commit");
+        drop(claim);
+        let _ = answer.send(Err(unavailable("the connection was lost")));
+        return;
+    }
+    let settled = claim.settle(outcomes, &policy).await;
+    if world.goes_wrong(Met::SettleAnswerLost) {
+        world.fault(Fault::SessionsEnded, "one connection broke after its commit");
+        return;
+    }
+    world.store_latency().await;
+    // Whoever asked may be gone.
+    let _ = answer.send(settled);
+}
+
+impl Drop for SimClaim {
+    fn drop(&mut self) {
+        self.watchdog.abort();
+        // At the very end of a run nothing is left that could tell the server.
+        let (Some(claim), Ok(runtime)) = (self.session.take(), Handle::try_current()) else { return };
+        let world = &self.store.world;
+        // A server notices a dead process late if its machine died with it.
+        let noticed = if self.store.process.is_dead() { 0..=4_000 } else { 0..=20 };
+        let noticed = world.dice.millis(noticed);
+        runtime.spawn(async move {
+            pause(noticed).await;
+            drop(claim);
+        });
+    }
+}
+
+/// The store as people reach it: through a connection that no relay shares.
+#[derive(Clone, Debug)]
+pub(super) struct Desk(pub Arc<World>);
+
+impl Desk {
+    /// Returns the store, after a round trip.
+    pub(super) async fn ask(&self) -> Result<&MemoryStore, StoreError> {
+        self.0.ask_store(Met::RequestFailed).await?;
+        Ok(&self.0.store)
+    }
+}
