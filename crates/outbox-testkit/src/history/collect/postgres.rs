@@ -56,9 +56,12 @@ impl ChangeLog {
         let mut changes = Vec::new();
         loop {
             let before = self.seen;
-            let page = "SELECT lsn::text, data FROM pg_logical_slot_get_changes(
-                            $1, NULL, $2, 'include-timestamp', 'on', 'skip-empty-xacts', 'on')";
-            let rows = self.client.query(page, &[&self.slot, &CHANGES_MAX]).await.context("cannot read the slot")?;
+            let rows = match self.page().await {
+                Ok(rows) => rows,
+                // What was read before counts; the next call fails with this.
+                Err(_) if !changes.is_empty() => return Ok(changes),
+                Err(error) => return Err(error).context("cannot read the slot"),
+            };
             let mut transaction = Vec::new();
             for row in &rows {
                 let (at, data) = (lsn(row.get(0))?, row.get::<_, &str>(1));
@@ -68,6 +71,18 @@ impl ChangeLog {
                 return Ok(changes);
             }
         }
+    }
+
+    /// Returns the next page. The slot lets go of a page when the next one is asked for, so an answer that gets lost is
+    /// given again; and once more what it was told to let go of, if the server forgot that in a crash.
+    async fn page(&self) -> Result<Vec<tokio_postgres::Row>, tokio_postgres::Error> {
+        let seen = format!("{:X}/{:X}", self.seen >> 32, self.seen & u64::from(u32::MAX));
+        let let_go = "SELECT pg_replication_slot_advance($1, greatest(confirmed_flush_lsn, $2::text::pg_lsn))
+                      FROM pg_replication_slots WHERE slot_name = $1";
+        self.client.execute(let_go, &[&self.slot, &seen]).await?;
+        let page = "SELECT lsn::text, data FROM pg_logical_slot_peek_changes(
+                        $1, NULL, $2, 'include-timestamp', 'on', 'skip-empty-xacts', 'on')";
+        self.client.query(page, &[&self.slot, &CHANGES_MAX]).await
     }
 
     /// Returns the rest, whatever is committed when it is called, and drops the slot.
