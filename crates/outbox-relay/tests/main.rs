@@ -4,6 +4,7 @@
 
 mod admin;
 mod browser;
+mod chaos;
 mod configuration;
 mod dead_letters;
 mod delivery;

@@ -2,6 +2,7 @@
 //! scripted faults, a simulation, and a checker of what a run left behind.
 
 pub mod bus_suite;
+pub mod chaos;
 pub mod checker;
 pub mod faults;
 pub mod history;

@@ -1,6 +1,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use futures_util::future::try_join_all;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
@@ -32,6 +33,23 @@ impl NatsServer {
         let mut server = Self::prepare(configuration)?;
         server.restart().await?;
         Ok(server)
+    }
+
+    /// Starts as many servers as one bus, each with more lines of configuration.
+    pub async fn cluster(size: u32, configuration: &str) -> Result<Vec<Self>> {
+        if size == 1 {
+            return Ok(vec![Self::start_with(configuration).await?]);
+        }
+        let routes: Vec<String> = (0..size).map(|_| format!("127.0.0.1:{}", free_port())).collect();
+        let mut servers = Vec::new();
+        for route in &routes {
+            let all: Vec<String> = routes.iter().map(|route| format!("nats://{route}")).collect();
+            let cluster = format!("cluster {{ name: outbox, listen: \"{route}\", routes: {all:?} }}");
+            let server = Self::prepare(&format!("server_name: \"{route}\"\n{cluster}\n{configuration}"))?;
+            servers.push(server);
+        }
+        try_join_all(servers.iter_mut().map(Self::restart)).await?;
+        Ok(servers)
     }
 
     /// Chooses a port and writes the configuration, but starts nothing: for what happens before the server is there.

@@ -21,8 +21,8 @@ const DEBIAN_PROGRAM: &str = "/usr/sbin/pgbouncer";
 pub struct PgBouncer {
     port: u16,
     // Ended before its folder goes.
-    _process: Process,
-    _folder: TempDir,
+    process: Process,
+    folder: TempDir,
 }
 
 impl PgBouncer {
@@ -40,26 +40,40 @@ impl PgBouncer {
                 server.port()
             ),
         )?;
-        let program = if Path::new(DEBIAN_PROGRAM).exists() { DEBIAN_PROGRAM } else { "pgbouncer" };
-        let mut command = Command::new(program);
-        command.arg(&settings).current_dir(folder.path());
         if Uid::effective().is_root() {
             // It refuses to run as root.
             chown(folder.path(), Some(NOBODY), Some(NOBODY))?;
-            command.uid(NOBODY).gid(NOBODY);
         }
-        let mut process = Process::spawn("pgbouncer", &mut command, folder.path())?;
-        let dsn = format!("host=127.0.0.1 port={port} user=postgres dbname=postgres");
-        wait_until("PgBouncer accepts connections", async || {
-            process.check_running().expect("PgBouncer runs");
-            tokio_postgres::connect(&dsn, NoTls).await.is_ok().then_some(())
-        })
-        .await;
-        Ok(Self { port, _process: process, _folder: folder })
+        let process = run(folder.path(), port).await?;
+        Ok(Self { port, process, folder })
+    }
+
+    /// Kills it and starts it again on the same port.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.process.kill()?;
+        self.process = run(self.folder.path(), self.port).await?;
+        Ok(())
     }
 
     /// Returns its port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }
+}
+
+async fn run(folder: &Path, port: u16) -> Result<Process> {
+    let program = if Path::new(DEBIAN_PROGRAM).exists() { DEBIAN_PROGRAM } else { "pgbouncer" };
+    let mut command = Command::new(program);
+    command.arg(folder.join("pgbouncer.ini")).current_dir(folder);
+    if Uid::effective().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let mut process = Process::spawn("pgbouncer", &mut command, folder)?;
+    let dsn = format!("host=127.0.0.1 port={port} user=postgres dbname=postgres");
+    wait_until("PgBouncer accepts connections", async || {
+        process.check_running().expect("PgBouncer runs");
+        tokio_postgres::connect(&dsn, NoTls).await.is_ok().then_some(())
+    })
+    .await;
+    Ok(process)
 }

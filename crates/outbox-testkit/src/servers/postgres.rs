@@ -45,7 +45,12 @@ impl PostgresServer {
 
     /// Starts a server with some settings of `postgresql.conf`.
     pub async fn start_with(settings: &[(&str, &str)]) -> Result<Self> {
-        let folder = TempDir::with_prefix("outbox-postgres-")?;
+        Self::start_in(&std::env::temp_dir(), settings).await
+    }
+
+    /// Starts a server with some settings of `postgresql.conf` that keeps its data in a folder of its own in `parent`.
+    pub async fn start_in(parent: &Path, settings: &[(&str, &str)]) -> Result<Self> {
+        let folder = TempDir::with_prefix_in("outbox-postgres-", parent)?;
         if Uid::effective().is_root() {
             chown(folder.path(), Some(NOBODY), Some(NOBODY))?;
         }
@@ -62,6 +67,44 @@ impl PostgresServer {
         let mut server = Self { port: free_port(), own: Some(Own { folder, settings, process: None }) };
         server.restart().await?;
         Ok(server)
+    }
+
+    /// Starts a standby of this server, and has every commit here wait for it from now on.
+    pub async fn standby(&self) -> Result<Self> {
+        let folder = TempDir::with_prefix("outbox-standby-")?;
+        if Uid::effective().is_root() {
+            chown(folder.path(), Some(NOBODY), Some(NOBODY))?;
+        }
+        let output = server_command("pg_basebackup")?
+            .args(["--host=127.0.0.1", "--username=postgres", "--write-recovery-conf", "--checkpoint=fast"])
+            .args(["--wal-method=stream", &format!("--port={}", self.port), "--pgdata"])
+            .arg(folder.path().join("data"))
+            .current_dir(folder.path())
+            .output()
+            .context("cannot run pg_basebackup")?;
+        ensure!(output.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&output.stderr));
+        let own = Own { folder, settings: Vec::new(), process: None };
+        let mut standby = Self { port: free_port(), own: Some(own) };
+        standby.restart().await?;
+        let sql = TestDatabase { port: self.port, name: "postgres".into() }.client().await;
+        sql.batch_execute("ALTER SYSTEM SET synchronous_standby_names = '*'").await?;
+        sql.batch_execute("SELECT pg_reload_conf()").await?;
+        let follows = "SELECT FROM pg_stat_replication WHERE sync_state = 'sync'";
+        wait_until("the standby follows", async || sql.query_opt(follows, &[]).await.expect("asked")).await;
+        Ok(standby)
+    }
+
+    /// Makes a standby the primary.
+    pub async fn promote(&self) -> Result<()> {
+        let sql = TestDatabase { port: self.port, name: "postgres".into() }.client().await;
+        let promoted: bool = sql.query_one("SELECT pg_promote()", &[]).await?.get(0);
+        ensure!(promoted, "expected a new primary");
+        Ok(())
+    }
+
+    /// Returns a database of the same name on another server: what a standby has of it.
+    pub fn same_database(&self, database: &TestDatabase) -> TestDatabase {
+        TestDatabase { port: self.port, name: database.name.clone() }
     }
 
     /// Returns the server that the whole test run shares.
@@ -160,12 +203,18 @@ impl TestDatabase {
         format!("host=127.0.0.1 port={} user=postgres dbname={} sslmode=disable", self.port, self.name)
     }
 
+    /// Returns its libpq keywords for a way that leads through a proxy on `port`.
+    pub fn dsn_through(&self, port: u16) -> String {
+        Self { port, name: self.name.clone() }.dsn()
+    }
+
     /// Connects to it.
     pub async fn client(&self) -> tokio_postgres::Client {
         self.try_client().await.expect("a connection to the test's database")
     }
 
-    async fn try_client(&self) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+    /// Connects to it, if it is there.
+    pub async fn try_client(&self) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
         let (client, connection) = tokio_postgres::connect(&self.dsn(), NoTls).await?;
         // Ends with the client or the server; queries report why.
         tokio::spawn(connection);

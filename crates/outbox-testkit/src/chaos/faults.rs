@@ -1,0 +1,405 @@
+//! Each fault: how it is made, what proves that it happened, and how it ends.
+
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use async_nats::jetstream::stream::{Config, DiscardPolicy};
+use futures_util::future::try_join_all;
+use gamemesh_outbox::store::dead_letters::{Action, Options, Request, act};
+use gamemesh_outbox::store::postgres::{PostgresConfig, PostgresStore};
+use nix::sys::signal::Signal;
+use serde::Serialize;
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use super::now;
+use super::relays::Replica;
+use super::rig::{ANYBODY, NOBODY, Rig, STREAM};
+use crate::history::{Fault, Target};
+use crate::proxy::{Direction, Flow};
+use crate::servers::NatsServer;
+
+const END_SESSIONS: &str =
+    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'outbox-relay'";
+const DEADLOCKS: &str = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+const DEADLOCK_TRIES: u32 = 100;
+
+/// Every kind of fault that a run draws from.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// SIGKILL to one relay, which is started again.
+    KillRelay,
+    /// SIGKILL to all relays at once.
+    KillEveryRelay,
+    /// SIGTERM to one relay, which has to end cleanly.
+    StopRelay,
+    /// SIGSTOP to one relay for longer than its timeouts.
+    FreezeRelay,
+    /// One relay's connections to the database end.
+    CutRelayFromDatabase,
+    /// One relay hears nothing from the database for a while, while the database hears it.
+    DeafenRelayToDatabase,
+    /// One relay's connections to the bus end, and new ones are refused for a while.
+    CutRelayFromBus,
+    /// One relay hears nothing from the bus for a while: acknowledgements are lost.
+    DeafenRelayToBus,
+    /// The database crashes (SIGQUIT: what is not flushed is lost) and comes back.
+    CrashDatabase,
+    /// The database ends every session of the relays.
+    EndSessions,
+    /// The database refuses to write for a while.
+    ReadOnlyDatabase,
+    /// Somebody locks the table for a while.
+    LockTable,
+    /// The bus is killed (SIGKILL) and comes back.
+    KillBus,
+    /// The bus stands still (SIGSTOP) for longer than the publish timeout.
+    FreezeBus,
+    /// Replies of the bus come late.
+    SlowBus,
+    /// One of several servers of the bus is killed and comes back; it may be the leader of the stream.
+    KillBusServer,
+    /// The stream takes no more messages for a while.
+    FillStream,
+    /// Nobody may publish events for a while.
+    DenyPublishing,
+    /// Other clients use up the database's connections, and those of the relays end.
+    UseUpConnections,
+    /// Somebody locks table and rows in the other order, until the database finds a deadlock.
+    Deadlock,
+    /// The disk of the database is full for a while; it may crash for that.
+    FillDisk,
+    /// The pooler between relays and database is killed and comes back.
+    KillPooler,
+    /// A person requeues every dead letter.
+    Requeue,
+    /// A person discards every dead letter.
+    Discard,
+}
+
+impl Rig {
+    /// Makes one fault happen and ends it. Fails if it did not happen.
+    pub async fn inject(&self, kind: Kind, random: &mut fastrand::Rng) -> Result<()> {
+        let replica = &self.replicas[random.usize(..self.replicas.len())];
+        match kind {
+            Kind::KillRelay => self.kill(replica, random).await,
+            Kind::KillEveryRelay => self.kill_all().await,
+            Kind::StopRelay => self.stop(replica).await,
+            Kind::FreezeRelay => self.freeze_relay(replica, random).await,
+            Kind::CutRelayFromDatabase => self.cut_from_database(replica).await,
+            Kind::DeafenRelayToDatabase => self.deafen(replica, Target::Database, random).await,
+            Kind::CutRelayFromBus => self.cut_from_bus(replica, random).await,
+            Kind::DeafenRelayToBus => self.deafen(replica, Target::Bus, random).await,
+            Kind::CrashDatabase => self.crash_database(random).await,
+            Kind::EndSessions => self.end_sessions().await,
+            Kind::ReadOnlyDatabase => self.read_only(random).await,
+            Kind::LockTable => self.lock_table(random).await,
+            Kind::KillBus => self.kill_bus(random).await,
+            Kind::FreezeBus => self.freeze_bus(random).await,
+            Kind::SlowBus => self.slow_bus(random).await,
+            Kind::KillBusServer => self.kill_bus_server(random).await,
+            Kind::FillStream => self.fill_stream(random).await,
+            Kind::DenyPublishing => self.deny_publishing(random).await,
+            Kind::UseUpConnections => self.use_up_connections(random).await,
+            Kind::Deadlock => self.deadlock().await,
+            Kind::FillDisk => self.fill_disk(random).await,
+            Kind::KillPooler => self.kill_pooler().await,
+            Kind::Requeue => self.operate(Action::Requeue).await,
+            Kind::Discard => self.operate(Action::Discard).await,
+        }
+        .with_context(|| format!("fault {kind:?}"))
+    }
+
+    async fn kill(&self, replica: &Replica, random: &mut fastrand::Rng) -> Result<()> {
+        let at = now();
+        replica.weigh().await;
+        if replica.signal(Signal::SIGKILL).await?.is_some() {
+            let (run, status) = replica.wait().await?;
+            ensure!(status.code().is_none(), "expected an end by a signal, got {status}");
+            self.record(at, Fault::Kill(run), "");
+        }
+        pause(random, 0..500).await;
+        replica.start(&[]).await.map(drop)
+    }
+
+    async fn kill_all(&self) -> Result<()> {
+        let at = now();
+        for replica in &self.replicas {
+            replica.signal(Signal::SIGKILL).await?;
+        }
+        for replica in &self.replicas {
+            let (run, _) = replica.wait().await?;
+            self.record(at, Fault::Kill(run), "all at once");
+        }
+        for replica in &self.replicas {
+            replica.start(&[]).await?;
+        }
+        Ok(())
+    }
+
+    /// A clean end has no fault record: nothing may go wrong because of it. Its exit code is in the relay's history.
+    async fn stop(&self, replica: &Replica) -> Result<()> {
+        // Before it serves its endpoints it may not have begun to listen for signals.
+        replica.get("/healthz").await?;
+        replica.signal(Signal::SIGTERM).await?;
+        replica.wait().await?;
+        replica.start(&[]).await.map(drop)
+    }
+
+    async fn freeze_relay(&self, replica: &Replica, random: &mut fastrand::Rng) -> Result<()> {
+        let at = now();
+        let Some(run) = replica.signal(Signal::SIGSTOP).await? else { return Ok(()) };
+        pause(random, 500..8_000).await;
+        replica.signal(Signal::SIGCONT).await?;
+        self.record(at, Fault::Freeze(Target::Relay(run)), "");
+        Ok(())
+    }
+
+    async fn cut_from_database(&self, replica: &Replica) -> Result<()> {
+        let at = now();
+        replica.to_database.cut();
+        self.record(at, Fault::Cut { relay: Some(replica.name().to_owned()), server: Target::Database }, "");
+        Ok(())
+    }
+
+    async fn cut_from_bus(&self, replica: &Replica, random: &mut fastrand::Rng) -> Result<()> {
+        let at = now();
+        replica.to_bus.refuse(true);
+        replica.to_bus.cut();
+        pause(random, 0..4_000).await;
+        replica.to_bus.refuse(false);
+        self.record(at, Fault::Cut { relay: Some(replica.name().to_owned()), server: Target::Bus }, "");
+        Ok(())
+    }
+
+    /// What it loses are whole stretches of a byte stream, so the connection makes no sense afterwards and is cut.
+    async fn deafen(&self, replica: &Replica, server: Target, random: &mut fastrand::Rng) -> Result<()> {
+        let proxy = if server == Target::Database { &replica.to_database } else { &replica.to_bus };
+        let (at, before) = (now(), proxy.dropped(Direction::ToClient));
+        proxy.set(Direction::ToClient, Flow::Drop);
+        pause(random, 200..4_000).await;
+        proxy.cut();
+        proxy.set(Direction::ToClient, Flow::Pass);
+        let lost = proxy.dropped(Direction::ToClient) - before;
+        let fault = Fault::Cut { relay: Some(replica.name().to_owned()), server };
+        self.record(at, fault, format!("{lost} bytes of replies lost"));
+        Ok(())
+    }
+
+    async fn crash_database(&self, random: &mut fastrand::Rng) -> Result<()> {
+        let mut postgres = self.postgres.lock().await;
+        let at = now();
+        postgres.crash()?;
+        pause(random, 0..3_000).await;
+        postgres.restart().await?;
+        self.record(at, Fault::Outage(Target::Database), "crashed");
+        Ok(())
+    }
+
+    async fn end_sessions(&self) -> Result<()> {
+        let _postgres = self.postgres.lock().await;
+        let sql = self.database.client().await;
+        let at = now();
+        let end =
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'outbox-relay'";
+        let ended: i64 = sql.query_one(end, &[]).await?.get(0);
+        self.record(at, Fault::SessionsEnded, format!("{ended} sessions"));
+        Ok(())
+    }
+
+    async fn read_only(&self, random: &mut fastrand::Rng) -> Result<()> {
+        let _postgres = self.postgres.lock().await;
+        let sql = self.database.client().await;
+        let at = now();
+        let set =
+            |on: bool| format!("ALTER SYSTEM SET default_transaction_read_only = {}", if on { "on" } else { "off" });
+        sql.batch_execute(&set(true)).await?;
+        sql.batch_execute("SELECT pg_reload_conf()").await?;
+        pause(random, 500..3_000).await;
+        // This session is read-only by now as well, except for what it says otherwise.
+        sql.batch_execute("SET default_transaction_read_only = off").await?;
+        sql.batch_execute(&set(false)).await?;
+        sql.batch_execute("SELECT pg_reload_conf()").await?;
+        self.record(at, Fault::Outage(Target::Database), "read-only");
+        Ok(())
+    }
+
+    async fn lock_table(&self, random: &mut fastrand::Rng) -> Result<()> {
+        let _postgres = self.postgres.lock().await;
+        let mut sql = self.database.client().await;
+        let at = now();
+        let tx = sql.transaction().await?;
+        tx.batch_execute("LOCK TABLE outbox_events IN ACCESS EXCLUSIVE MODE").await?;
+        pause(random, 200..6_000).await;
+        tx.commit().await?;
+        self.record(at, Fault::Outage(Target::Database), "table locked");
+        Ok(())
+    }
+
+    async fn kill_bus(&self, random: &mut fastrand::Rng) -> Result<()> {
+        let mut servers = self.nats.lock().await;
+        let at = now();
+        servers.iter_mut().for_each(NatsServer::kill);
+        pause(random, 0..4_000).await;
+        try_join_all(servers.iter_mut().map(NatsServer::restart)).await?;
+        self.record(at, Fault::Outage(Target::Bus), "killed");
+        Ok(())
+    }
+
+    async fn freeze_bus(&self, random: &mut fastrand::Rng) -> Result<()> {
+        let mut servers = self.nats.lock().await;
+        let at = now();
+        servers.iter_mut().try_for_each(|server| server.process().signal(Signal::SIGSTOP))?;
+        pause(random, 500..5_000).await;
+        servers.iter_mut().try_for_each(|server| server.process().signal(Signal::SIGCONT))?;
+        self.record(at, Fault::Freeze(Target::Bus), "");
+        Ok(())
+    }
+
+    async fn slow_bus(&self, random: &mut fastrand::Rng) -> Result<()> {
+        let at = now();
+        let delay = Duration::from_millis(random.u64(10..300));
+        let all = |flow| self.replicas.iter().for_each(|replica| replica.to_bus.set(Direction::ToClient, flow));
+        all(Flow::Delay(delay));
+        pause(random, 500..3_000).await;
+        all(Flow::Pass);
+        let fault = Fault::Cut { relay: None, server: Target::Bus };
+        self.record(at, fault, format!("replies {} ms late", delay.as_millis()));
+        Ok(())
+    }
+
+    async fn kill_bus_server(&self, random: &mut fastrand::Rng) -> Result<()> {
+        let mut servers = self.nats.lock().await;
+        let server = random.usize(..servers.len());
+        let at = now();
+        servers[server].kill();
+        pause(random, 500..4_000).await;
+        servers[server].restart().await?;
+        self.record(at, Fault::Outage(Target::Bus), "lost a server");
+        Ok(())
+    }
+
+    async fn fill_stream(&self, random: &mut fastrand::Rng) -> Result<()> {
+        let jetstream = self.jetstream().await?;
+        let mut stream = jetstream.get_stream(STREAM).await?;
+        let at = now();
+        let info = stream.info().await?.clone();
+        let max_messages = i64::try_from(info.state.messages)?.max(1);
+        let full = Config { max_messages, discard: DiscardPolicy::New, ..info.config.clone() };
+        jetstream.update_stream(full).await?;
+        pause(random, 500..3_000).await;
+        jetstream.update_stream(info.config).await?;
+        self.record(at, Fault::Outage(Target::Bus), "full");
+        Ok(())
+    }
+
+    async fn deny_publishing(&self, random: &mut fastrand::Rng) -> Result<()> {
+        let mut servers = self.nats.lock().await;
+        let [server] = servers.as_mut_slice() else { bail!("expected a bus of one server") };
+        let at = now();
+        server.configure(NOBODY)?;
+        server.process().signal(Signal::SIGHUP)?;
+        pause(random, 500..3_000).await;
+        server.configure(ANYBODY)?;
+        server.process().signal(Signal::SIGHUP)?;
+        self.record(at, Fault::Outage(Target::Bus), "denied");
+        Ok(())
+    }
+
+    async fn use_up_connections(&self, random: &mut fastrand::Rng) -> Result<()> {
+        let _postgres = self.postgres.lock().await;
+        let sql = self.database.client().await;
+        let at = now();
+        let mut others = Vec::new();
+        let mut refused = 0;
+        for round in 0..2 {
+            while let Ok(other) = self.database.try_client().await {
+                others.push(other);
+            }
+            refused += 1;
+            if round == 0 {
+                sql.query(END_SESSIONS, &[]).await?;
+            }
+        }
+        ensure!(refused == 2, "expected that no connection was left");
+        pause(random, 500..3_000).await;
+        drop(others);
+        self.record(at, Fault::Outage(Target::Database), "without connections");
+        Ok(())
+    }
+
+    /// A relay locks rows and then, to settle, the table; somebody who takes the table first waits for its rows.
+    async fn deadlock(&self) -> Result<()> {
+        let _postgres = self.postgres.lock().await;
+        let mut sql = self.database.client().await;
+        let watcher = self.database.client().await;
+        let deadlocks = async || {
+            watcher.batch_execute("SELECT pg_stat_clear_snapshot()").await?;
+            let row = watcher.query_one(DEADLOCKS, &[]).await?;
+            anyhow::Ok(row.get::<_, i64>(0))
+        };
+        let before = deadlocks().await?;
+        let at = now();
+        for _ in 0..DEADLOCK_TRIES {
+            let tx = sql.transaction().await?;
+            tx.batch_execute("SET LOCAL lock_timeout = '2s'; LOCK TABLE outbox_events IN SHARE MODE").await?;
+            // The database may choose this transaction as the victim, which is as good.
+            let _ = tx.batch_execute("SELECT FROM outbox_events WHERE status = 'PENDING' FOR UPDATE").await;
+            tx.rollback().await?;
+            if deadlocks().await? > before {
+                self.record(at, Fault::SessionsEnded, "a deadlock was found");
+                return Ok(());
+            }
+        }
+        bail!("no deadlock in {DEADLOCK_TRIES} tries")
+    }
+
+    async fn fill_disk(&self, random: &mut fastrand::Rng) -> Result<()> {
+        let mut postgres = self.postgres.lock().await;
+        let folder = self.database_folder().context("the database's disk is nobody else's")?;
+        let at = now();
+        let filler = folder.join("filler");
+        let mut file = std::fs::File::create(&filler)?;
+        let zeros = vec![0; 1 << 20];
+        let full = loop {
+            if let Err(error) = file.write_all(&zeros) {
+                break error;
+            }
+        };
+        ensure!(full.kind() == std::io::ErrorKind::StorageFull, "expected a full disk, got {full}");
+        pause(random, 2_000..4_000).await;
+        std::fs::remove_file(&filler)?;
+        if postgres.process().check_running().is_err() {
+            postgres.restart().await?;
+        }
+        self.record(at, Fault::Outage(Target::Database), "disk full");
+        Ok(())
+    }
+
+    async fn kill_pooler(&self) -> Result<()> {
+        let mut pooler = self.pooler.lock().await;
+        let at = now();
+        pooler.as_mut().context("there is no pooler")?.restart().await?;
+        self.record(at, Fault::SessionsEnded, "the pooler was killed");
+        Ok(())
+    }
+
+    async fn operate(&self, action: Action) -> Result<()> {
+        let _postgres = self.postgres.lock().await;
+        let request_id = Uuid::now_v7();
+        let at = now();
+        let store = PostgresStore::new(PostgresConfig::from_dsn(&self.database.dsn())?)?;
+        let request = Request::everything(action, "operator", "an experiment")?.with_id(request_id);
+        let changed = act(&store, &request, Options::default(), |_, _| {}).await?.changed;
+        let fault = Fault::Operator { request_id, action, ids: None };
+        self.record(at, fault, format!("{changed} dead letters"));
+        Ok(())
+    }
+}
+
+/// Lets a random time pass.
+async fn pause(random: &mut fastrand::Rng, milliseconds: std::ops::Range<u64>) {
+    sleep(Duration::from_millis(random.u64(milliseconds))).await;
+}

@@ -1,0 +1,127 @@
+//! Applications: they insert events with their business rows, commit most of it, and write down what they know.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use gamemesh_outbox::{NewEvent, OutboxPublisher};
+use serde_json::json;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{PAYLOAD_BYTES_MAX, now};
+use crate::history::collect::postgres::stored;
+use crate::history::{Inserted, Recorder, Transaction, TransactionOutcome};
+use crate::servers::TestDatabase;
+
+/// The topic of every event; its stream is in the bus's settings.
+pub const TOPIC: &str = "events.player";
+/// Transactions of one producer in a second.
+const RATE: f64 = 20.0;
+
+/// One application.
+#[derive(Debug)]
+pub struct Producer {
+    /// Its name.
+    pub name: String,
+    /// Its database.
+    pub database: TestDatabase,
+    /// Who takes its records.
+    pub recorder: Recorder,
+    /// What it decides by.
+    pub random: fastrand::Rng,
+    /// The most events in one transaction.
+    pub events_max: u64,
+}
+
+impl Producer {
+    /// Works until it is told to stop. While the database is away it tries to reach it.
+    pub async fn run(mut self, stopping: CancellationToken) -> Result<()> {
+        let mut ticks = interval(Duration::from_secs_f64(1.0 / RATE));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut number = 0;
+        let mut client: Option<Client> = None;
+        loop {
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => return Ok(()),
+                _ = ticks.tick() => {}
+            }
+            if client.as_ref().is_none_or(Client::is_closed) {
+                client = self.database.try_client().await.ok();
+            }
+            let Some(connected) = &mut client else { continue };
+            number += 1;
+            let (began, producer) = (now(), self.name.clone());
+            let outcome = TransactionOutcome::Aborted;
+            let mut record = Transaction { at: began, began, producer, number, outcome, events: Vec::new() };
+            record.outcome = match self.insert(connected, &mut record).await {
+                Ok(true) => TransactionOutcome::Committed,
+                Ok(false) | Err(Failure::BeforeCommit) => TransactionOutcome::Aborted,
+                Err(Failure::AtCommit) => TransactionOutcome::Unknown,
+            };
+            record.at = now();
+            if record.outcome != TransactionOutcome::Committed {
+                // Whatever state the connection is in, the next transaction begins with another.
+                client = None;
+            }
+            self.recorder.transaction(record);
+        }
+    }
+
+    /// Says whether it was committed; what it inserted is in `record`.
+    async fn insert(&mut self, client: &mut Client, record: &mut Transaction) -> Result<bool, Failure> {
+        let before = |_: tokio_postgres::Error| Failure::BeforeCommit;
+        let mut tx = client.transaction().await.map_err(before)?;
+        let count = self.random.u64(1..=self.events_max);
+        let events: Vec<NewEvent> = (0..count).map(|place| self.event(record.number, place)).collect();
+        record.events = events.iter().map(Inserted::of).collect();
+        let order = "INSERT INTO orders (producer, number) VALUES ($1, $2)";
+        tx.execute(order, &[&self.name, &(record.number as i64)]).await.map_err(before)?;
+        let published = OutboxPublisher::default().publish_all(&mut tx, events).await;
+        published.map_err(|_| Failure::BeforeCommit)?;
+        let ids: Vec<Uuid> = record.events.iter().map(|event| event.id).collect();
+        let mut stored = stored(&tx, &ids).await.map_err(|_| Failure::BeforeCommit)?;
+        for event in &mut record.events {
+            event.stored = stored.remove(&event.id);
+            // The relay weighs what the database makes of it.
+            event.poison = event.stored.is_some_and(|stored| stored.payload.bytes > PAYLOAD_BYTES_MAX);
+        }
+        match self.random.u64(0..100) {
+            0..10 => tx.rollback().await.map(|()| false).map_err(before),
+            // An application that dies: its connection ends without a word.
+            10..12 => Ok(false),
+            _ => tx.commit().await.map(|()| true).map_err(|error| match error.as_db_error() {
+                Some(_) => Failure::BeforeCommit,
+                None => Failure::AtCommit,
+            }),
+        }
+    }
+
+    fn event(&mut self, number: u64, place: u64) -> NewEvent {
+        // A few are more than a relay may send: they end as dead letters.
+        let size = match self.random.u64(0..400) {
+            0 => PAYLOAD_BYTES_MAX + self.random.u64(1..1_000),
+            1..20 => self.random.u64(0..20_000),
+            _ => 200 + self.random.u64(0..600),
+        };
+        let text = "x".repeat(usize::try_from(size).expect("a small number"));
+        let payload = json!({ "producer": self.name, "number": number, "place": place, "tëxt": text, "a": 1e100 });
+        let mut event = NewEvent::new(TOPIC, "registered", &payload).expect("an object serializes");
+        event = event.with_id(Uuid::now_v7());
+        if self.random.bool() {
+            event = event.key(format!("player-{}", self.random.u64(0..100))).header("Tenant", self.name.clone());
+        }
+        event
+    }
+}
+
+/// When a transaction failed.
+#[derive(Clone, Copy, Debug)]
+enum Failure {
+    /// Nothing of it can have been committed.
+    BeforeCommit,
+    /// Nobody told whether it was.
+    AtCommit,
+}
