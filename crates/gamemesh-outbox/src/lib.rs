@@ -33,6 +33,8 @@ macro_rules! planted {
 
 pub mod bus;
 pub mod carrier;
+#[cfg(any(feature = "nats", feature = "postgres", feature = "relay", feature = "sqlite"))]
+mod crash_point;
 pub mod diagnosis;
 pub mod event;
 pub mod producer;

@@ -53,6 +53,7 @@ pub use self::decide::{Verdict, decide};
 pub use self::prune::{PruneConfig, prune};
 use self::routes::PausedRoutes;
 use crate::bus::{Ack, BusErrorKind, BusPublisher, Receipt};
+use crate::crash_point::crash_point;
 use crate::event::Event;
 use crate::store::{Claim, ClaimLimit, Outcome, Route, Store, StoreError, StoreErrorKind};
 use crate::telemetry::{ClaimHistory, Telemetry};
@@ -134,6 +135,7 @@ impl<S: Store, B: BusPublisher> Relay<S, B> {
             Some(ended) = tasks.join_next() => Some(ended),
         };
         stopping.cancel();
+        crash_point("stop.draining");
         if ended.is_none() {
             self.inner.telemetry.stop_requested();
         }
@@ -206,6 +208,7 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
     async fn turn(&self) -> Result<Turn, StoreError> {
         let limit = self.claim_limit();
         let started = Instant::now();
+        crash_point("claim.before");
         let claimed = self.store.claim(&limit).await?;
         let took = started.elapsed();
         let Some(mut claim) = claimed else {
@@ -213,6 +216,7 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
             return Ok(Turn::Idle);
         };
         let mut events = claim.take_events();
+        crash_point("claim.after");
         let history = self.telemetry.claimed(took, &events);
         let full = claim.more_due();
         if full {
@@ -226,12 +230,14 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
             } else {
                 self.publish(&history, &mut events).await
             };
+            crash_point("publish.after");
             let (outcomes, outage) = self.judge(&events, &receipts);
             self.telemetry.settling(&history, &outcomes);
             let policy = self.config.settle_policy();
             let started = Instant::now();
             let settle = claim.settle(outcomes, &policy);
             let settled = settle.instrument(info_span!("outbox.mark_published")).await?;
+            crash_point("settle.after");
             self.telemetry.settled(history, started.elapsed(), &settled);
             if planted!(MarkedBeforeAcknowledged) {
                 publish::publish(&self.bus, &self.config.validator, self.config.publish_timeout, &mut events).await;

@@ -8,6 +8,7 @@ use sqlx::{Error, SqlSafeStr};
 
 use super::schema::{Migration, MigrationState};
 use super::{StoreError, StoreErrorKind};
+use crate::crash_point::crash_point;
 
 /// Where the outbox keeps what was applied. Not sqlx's own name: the application may use that for itself.
 pub(crate) const BOOKKEEPING: &str = "outbox_migrations";
@@ -29,6 +30,7 @@ pub(crate) async fn up<C: Migrate>(
             None => {
                 let applied = connection.apply(bookkeeping, &step).await;
                 applied.map_err(|error| failed(&format!("cannot apply migration {}", name(migration)), error))?;
+                crash_point("migrate.applied");
                 versions.push(migration.version);
             }
         }

@@ -34,6 +34,7 @@ use self::error::{not_acknowledged, not_sent};
 use self::signals::{Signals, Trouble, trouble_from_now_on};
 use self::streams::Ensured;
 use super::{Ack, BusError, BusErrorKind, BusPublisher, Receipt};
+use crate::crash_point::crash_point;
 use crate::event::Event;
 use crate::store::HealthCheck;
 
@@ -151,7 +152,9 @@ impl Inner {
         let trouble = trouble_from_now_on(&self.signals, &subject);
         let answer = async {
             let sent = self.jetstream.send_publish(subject.clone(), message).await.map_err(|error| not_sent(&error))?;
+            crash_point("nats.sent");
             let ack = sent.await.map_err(|error| not_acknowledged(&error))?;
+            crash_point("nats.acknowledged");
             Ok(Ack { duplicate: ack.duplicate })
         };
         let receipt = tokio::select! {

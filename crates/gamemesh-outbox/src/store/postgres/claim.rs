@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::session::{Session, answer};
 use super::{row, sql};
+use crate::crash_point::crash_point;
 use crate::event::Event;
 use crate::store::{
     Claim, ClaimLimit, OnPublished, Outcome, SettlePolicy, Settled, StoreError, StoreErrorKind, last_error_text,
@@ -63,14 +64,17 @@ impl Claim for PostgresClaim {
     async fn settle(self, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {
         const DOING: &str = "cannot settle events";
         let changes = Changes::of(&self.ids, outcomes);
+        crash_point("settle.before");
         let settle = async {
             let (published, charged, deferred) = changes.write(&self.session, policy).await?;
             // A transaction that changed less than it held is not committed: something else is at work on the table.
             let complete = published == changes.published.len() as u64
                 && charged.len() == changes.charged.ids.len()
                 && deferred == changes.deferred.ids.len() as u64;
+            crash_point("settle.written");
             if complete {
                 self.session.client().batch_execute("COMMIT").await?;
+                crash_point("settle.committed");
             }
             Ok((complete, published, charged))
         };
@@ -209,6 +213,7 @@ impl Changes {
             (&attempts_max as _, Type::INT8),
         ];
         let rows = session.client().query_typed(sql::CHARGE, &params).await?;
+        crash_point("settle.charged");
         rows.iter().map(|row| Ok(Charged { id: row.try_get("id")?, failed: row.try_get("failed")? })).collect()
     }
 

@@ -9,6 +9,7 @@ use super::claim::micros;
 use super::row::ServerTime;
 use super::session::{Session, answer};
 use super::{ANSWER_WITHIN, PostgresStore, sql};
+use crate::crash_point::crash_point;
 use crate::store::dead_letters::{
     Action, AuditEntry, Batch, Count, Cursor, DeadLetter, DeadLetters, Detail, EXAMINED_MAX, Filter, GROUPED_MAX,
     Group, Groups, Listed, PAYLOAD_SHOWN_MAX, Page, Request, Span, error_class,
@@ -100,7 +101,9 @@ async fn transaction(session: &Session, statement: &str, params: &[Param<'_>]) -
                          SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '30s'";
     session.client().batch_execute(BEGIN).await?;
     let rows = session.client().query_typed(statement, params).await?;
+    crash_point("change.written");
     session.client().batch_execute("COMMIT").await?;
+    crash_point("change.committed");
     Ok(rows)
 }
 

@@ -30,6 +30,7 @@ pub use self::schema::EXAMPLE_MIGRATIONS;
 use self::claim::micros;
 use self::session::{Session, answer};
 use super::{Backlog, ClaimLimit, HealthCheck, Prune, Store, StoreError, StoreErrorKind};
+use crate::crash_point::crash_point;
 
 /// How long a connection may take to be made, or to become free.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -102,9 +103,11 @@ impl Store for PostgresStore {
 impl Prune for PostgresStore {
     async fn prune(&self, retention: Duration, limit: u32) -> Result<u64, StoreError> {
         let session = self.session().await?;
+        crash_point("prune.before");
         let params = [(&micros(retention) as _, Type::INT8), (&i64::from(limit) as _, Type::INT8)];
         let pruned = session.client().execute_typed(sql::PRUNE, &params);
         let pruned = answer("cannot prune published events", ANSWER_WITHIN, pruned).await?;
+        crash_point("prune.after");
         session.give_back();
         Ok(pruned)
     }

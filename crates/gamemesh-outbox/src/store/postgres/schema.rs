@@ -5,6 +5,7 @@ use sqlx::{Connection, Executor};
 
 use super::session::answer;
 use super::{PostgresStore, sql};
+use crate::crash_point::crash_point;
 use crate::store::schema::{Migration, MigrationState, Schema};
 use crate::store::{StoreError, StoreErrorKind, migrate};
 
@@ -109,6 +110,7 @@ impl PostgresStore {
         let mut transaction = begin(&mut connection).await?;
         let versions = migrate::up(&mut *transaction, bookkeeping, migrations).await?;
         commit(transaction).await?;
+        crash_point("migrate.committed");
         Ok(versions)
     }
 
