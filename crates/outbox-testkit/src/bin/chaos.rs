@@ -7,6 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use outbox_testkit::chaos::{ChaosConfig, RigConfig, run};
+use outbox_testkit::checker::check;
+use outbox_testkit::history::History;
 
 /// Kills relays, crashes the database, freezes the bus, cuts connections, all at random, while producers insert events;
 /// then checks every record of it.
@@ -32,20 +34,29 @@ struct Arguments {
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1000))]
     events: u64,
     /// The program to be broken
-    #[arg(long)]
-    program: PathBuf,
+    #[arg(long, required_unless_present = "check")]
+    program: Option<PathBuf>,
     /// Where everything is left; it must be empty or absent
     #[arg(long)]
     folder: PathBuf,
+    /// Breaks nothing, and judges once more what an earlier run left in the folder
+    #[arg(long)]
+    check: bool,
 }
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let folder = arguments.folder;
+    if arguments.check {
+        let report = check(&History::read(&folder)?);
+        eprint!("{report}");
+        return Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     ensure!(folder.read_dir()?.next().is_none(), "{}: expected an empty folder", folder.display());
-    let program = arguments.program.canonicalize().with_context(|| arguments.program.display().to_string())?;
+    let program = arguments.program.context("expected the program to be broken")?;
+    let program = program.canonicalize().with_context(|| program.display().to_string())?;
     let config = ChaosConfig {
         rig: RigConfig { relays: arguments.relays, ..RigConfig::new(program, &folder) },
         duration: arguments.duration,

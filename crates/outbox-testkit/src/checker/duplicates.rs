@@ -72,6 +72,10 @@ fn cause(index: &Index<'_>, life: &Life<'_>, sent: &Sent<'_, '_>) -> Option<Caus
         return Some(Cause::UnknownReceipt);
     }
     let (claim, run) = (sent.claim, &index.runs[sent.claim.run]);
+    if sent.receipt == Some(ReceiptKind::NoRoute) {
+        let until = claim.end.as_ref().map_or(claim.claimed, |(at, _)| *at);
+        return bus_was_out(index, claim.claimed, until).then_some(Cause::UnknownReceipt);
+    }
     let is_marker = index.marker(life).is_some_and(|marker| std::ptr::eq(marker, claim));
     match claim.end {
         // Its mark is in the table: nothing after it is its doing.
@@ -95,6 +99,13 @@ fn disturbed(index: &Index<'_>, run: &Run<'_>, from: Nanos, to: Nanos) -> bool {
         };
         concerns && record.meets(from.saturating_sub(tolerance), to.saturating_add(tolerance))
     })
+}
+
+/// Says whether the bus could not be used at some time, be it by its own doing.
+fn bus_was_out(index: &Index<'_>, from: Nanos, to: Nanos) -> bool {
+    let tolerance = index.tolerance();
+    let outages = index.history.faults.iter().filter(|record| record.fault == Fault::Outage(Target::Bus));
+    outages.into_iter().any(|record| record.meets(from.saturating_sub(tolerance), to.saturating_add(tolerance)))
 }
 
 /// Says whether a relay gave this event up because it was asked to stop.

@@ -472,7 +472,9 @@ impl Sent<'_, '_> {
         match self.receipt {
             None => self.claim.sending.is_some(),
             Some(Acked | Duplicate | Unknown) => true,
-            Some(Unavailable | NoRoute | Rejected) => false,
+            // A bus that denies a subject does not say which of the messages under way it means.
+            Some(NoRoute) => true,
+            Some(Unavailable | Rejected) => false,
         }
     }
 

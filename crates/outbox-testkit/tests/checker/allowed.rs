@@ -1,7 +1,7 @@
 //! What looks bad and breaks no promise. Each is a small change of the good history.
 
 use outbox_testkit::checker::{Seen, check};
-use outbox_testkit::history::ReceiptKind::{Acked, Unknown};
+use outbox_testkit::history::ReceiptKind::{Acked, NoRoute, Unknown};
 use outbox_testkit::history::SettleKind::{Published, Released};
 use outbox_testkit::history::{Exit, Fault, FaultRecord, History, RelayEvent, RelayRecord, Target, TransactionOutcome};
 
@@ -112,6 +112,22 @@ const CASES: &[Case] = &[
                 let claim = story.send(&again, &[id], &[id]);
                 story.settle(&claim, &[(Unknown, Released)]);
                 let claim = story.send(&again, &[id], &[id]);
+                story.settle(&claim, &[(Acked, Published)]);
+                story.rest();
+            });
+        },
+        seen: &[(Seen::DuplicatesByUnknownReceipt, 2)],
+    },
+    Case {
+        name: "a bus denies what is on its way, and has stored it all the same",
+        change: |history| {
+            tell(history, |story| {
+                let again = relay("relay-1", 2);
+                story.transaction(TransactionOutcome::Committed, &[STRANGER], false);
+                let claim = story.send(&again, &[STRANGER], &[STRANGER]);
+                story.fault(Fault::Outage(Target::Bus), Some(SECOND));
+                story.settle(&claim, &[(NoRoute, Released)]);
+                let claim = story.send(&again, &[STRANGER], &[STRANGER]);
                 story.settle(&claim, &[(Acked, Published)]);
                 story.rest();
             });
