@@ -40,6 +40,8 @@ pub mod event;
 pub mod producer;
 #[cfg(feature = "relay")]
 pub mod relay;
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+mod renew;
 #[cfg(feature = "seeded-bugs")]
 pub mod seeded_bugs;
 pub mod store;

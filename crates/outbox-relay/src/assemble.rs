@@ -6,7 +6,7 @@ use std::future::Future;
 use gamemesh_outbox::bus::nats::{self, NatsBus, NatsConfig, StreamConfig};
 use gamemesh_outbox::bus::redis::{RedisBus, RedisConfig};
 use gamemesh_outbox::bus::stdout::StdoutBus;
-use gamemesh_outbox::bus::{BusPublisher, Receipt};
+use gamemesh_outbox::bus::{BusPublisher, Receipt, TlsFiles};
 use gamemesh_outbox::diagnosis::{Demands, Diagnose, Finding};
 use gamemesh_outbox::event::Event;
 use gamemesh_outbox::store::dead_letters::DeadLetters;
@@ -21,7 +21,7 @@ use crate::commands::doctor;
 use crate::commands::emit::Events;
 use crate::commands::migrate::StoreName;
 use crate::config::types::{Database, EventBus, StreamTopics};
-use crate::config::{Config, NatsSettings};
+use crate::config::{Config, NatsSettings, TlsSettings};
 use crate::report::CommandError;
 
 /// Connections besides those of the workers: for gauges, probes, the pruner and the page.
@@ -64,6 +64,7 @@ pub(crate) async fn with_store(
             let mut settings = settings.map_err(|error| invalid("POSTGRES_DSN or DATABASE_URL", &error))?;
             settings.connections = config.relay.workers + CONNECTIONS_BESIDES_WORKERS;
             settings.synchronous_commit = config.synchronous_commit;
+            settings.dsn_file = config.database_file.clone();
             let store = PostgresStore::new(settings)?;
             command.with_store(store.clone(), store).await
         }
@@ -96,6 +97,8 @@ pub(crate) async fn bus(config: &Config) -> Result<AnyBus, CommandError> {
         EventBus::Redis => {
             let settings = RedisConfig {
                 url: config.redis.url.expose().to_owned(),
+                url_file: config.redis.url_file.clone(),
+                tls: tls_files(&config.redis.tls),
                 publish_timeout: config.relay.publish_timeout,
                 wait_replicas: config.redis.wait_replicas,
                 wait_timeout: config.redis.wait_timeout,
@@ -105,6 +108,10 @@ pub(crate) async fn bus(config: &Config) -> Result<AnyBus, CommandError> {
         }
         EventBus::Stdout => Ok(AnyBus::Stdout(StdoutBus::default().publish_timeout(config.relay.publish_timeout))),
     }
+}
+
+fn tls_files(settings: &TlsSettings) -> TlsFiles {
+    TlsFiles { ca: settings.ca.clone(), cert: settings.cert.clone(), key: settings.key.clone() }
 }
 
 fn nats_config(settings: &NatsSettings, config: &Config) -> Result<NatsConfig, CommandError> {
@@ -117,7 +124,11 @@ fn nats_config(settings: &NatsSettings, config: &Config) -> Result<NatsConfig, C
     let stream = |stream: &StreamTopics| StreamConfig { name: stream.name.clone(), topics: stream.topics.clone() };
     Ok(NatsConfig {
         url: settings.url.expose().to_owned(),
+        url_file: settings.url_file.clone(),
         credentials,
+        credentials_file: settings.credentials_file.clone(),
+        tls: tls_files(&settings.tls),
+        tls_first: settings.tls_first,
         streams: settings.streams.iter().map(stream).collect(),
         stream_max_age: settings.stream_max_age,
         stream_replicas: settings.stream_replicas,

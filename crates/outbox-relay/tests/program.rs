@@ -5,13 +5,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// Only waited out in a failing test.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Returns a command with nothing set but `environment`.
 pub(crate) fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
@@ -51,6 +52,7 @@ pub(crate) struct Relay {
     address: SocketAddr,
     log: Receiver<String>,
     stdout: Receiver<String>,
+    logged: Arc<Mutex<String>>,
 }
 
 impl Relay {
@@ -67,9 +69,10 @@ impl Relay {
             }
         }
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let log = lines(child.stderr.take().unwrap());
-        let stdout = lines(child.stdout.take().unwrap());
-        let mut relay = Self { child, address: ([127, 0, 0, 1], 0).into(), log, stdout };
+        let logged = Arc::new(Mutex::new(String::new()));
+        let log = lines(child.stderr.take().unwrap(), logged.clone());
+        let stdout = lines(child.stdout.take().unwrap(), logged.clone());
+        let mut relay = Self { child, address: ([127, 0, 0, 1], 0).into(), log, stdout, logged };
         let served = relay.wait_for_log("endpoints served");
         let served: serde_json::Value = serde_json::from_str(&served).unwrap();
         relay.address = served["address"].as_str().unwrap().parse().unwrap();
@@ -89,6 +92,13 @@ impl Relay {
     /// Waits for a line of standard output that contains `text`.
     pub(crate) fn wait_for_stdout(&self, text: &str) -> String {
         wait_for(&self.stdout, text)
+    }
+
+    /// Returns everything that it has printed, once it has ended.
+    pub(crate) fn everything_printed(&self) -> String {
+        // Both are closed when the last line is in.
+        let _ = (self.log.iter().count(), self.stdout.iter().count());
+        self.logged.lock().unwrap().clone()
     }
 
     /// Returns the status line and head, and the body, of an endpoint.
@@ -159,10 +169,13 @@ pub(crate) fn exchange(address: SocketAddr, method: &str, path: &str, headers: &
     Answer { status, head: head.to_owned(), body }
 }
 
-fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
+fn lines(pipe: impl Read + Send + 'static, logged: Arc<Mutex<String>>) -> Receiver<String> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
-        BufReader::new(pipe).lines().map_while(Result::ok).try_for_each(|line| sender.send(line).map_err(drop))
+        BufReader::new(pipe).lines().map_while(Result::ok).try_for_each(|line| {
+            logged.lock().unwrap().push_str(&format!("{line}\n"));
+            sender.send(line).map_err(drop)
+        })
     });
     receiver
 }

@@ -1,6 +1,7 @@
 //! What the tests of every crate share: suites that each store and each bus must pass, real servers on free ports,
 //! scripted faults, a simulation, and a checker of what a run left behind.
 
+pub mod authority;
 pub mod bus_suite;
 pub mod chaos;
 pub mod checker;

@@ -7,10 +7,14 @@ pub mod nats;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod stdout;
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod tls;
 
 use std::future::Future;
 
 pub use self::error::{BusError, BusErrorKind};
+#[cfg(any(feature = "nats", feature = "redis"))]
+pub use self::tls::TlsFiles;
 use crate::event::Event;
 
 /// What the bus said about one event.

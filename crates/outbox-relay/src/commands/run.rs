@@ -1,6 +1,8 @@
 //! `outbox-relay run`: the daemon. It starts in phases and stops in the reverse order.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use gamemesh_outbox::relay::{PruneConfig, Relay, prune};
@@ -30,6 +32,7 @@ pub(crate) async fn run(config: Config) -> Result<(), CommandError> {
         config.database()?;
     }
     let tracing = logging::start(Logger::Relay, &config.log, &config.otel)?;
+    warn_of_open_files(&config.secret_files);
     let stop = signals::stop_on_signal()?;
     let telemetry = Telemetry::new(&config.otel.service_name);
     let access = Access::new(config.admin.token.as_ref().map(Secret::expose), config.admin.hosts.clone());
@@ -56,6 +59,20 @@ pub(crate) async fn run(config: Config) -> Result<(), CommandError> {
     }
     tracing.flush().await;
     worked
+}
+
+/// Says which secrets lie open to everybody on this machine.
+fn warn_of_open_files(files: &[(String, PathBuf)]) {
+    const OTHERS_READ: u32 = 0o004;
+    for (name, path) in files {
+        let mode = std::fs::metadata(path).map(|metadata| metadata.permissions().mode()).unwrap_or_default();
+        if mode & OTHERS_READ != 0 {
+            warn!(
+                setting = name,
+                "the file of a secret can be read by every user of this machine; hint: chmod o= FILE"
+            );
+        }
+    }
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, CommandError> {

@@ -1,7 +1,7 @@
 //! Collects settings from the environment and a TOML file, and checks every one of them before anything uses one.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::Value;
 
@@ -41,6 +41,8 @@ struct Found {
     name: String,
     text: String,
     layer: Layer,
+    /// Where the text was read, if it lies in a file of its own.
+    path: Option<PathBuf>,
 }
 
 /// Settings that were found and are valid.
@@ -84,6 +86,17 @@ impl Values {
         self.optional(setting).expect("load checked every value, and this setting has a default")
     }
 
+    /// Returns the file of its own that a setting was read from, if there is one.
+    pub(crate) fn file<T>(&self, setting: &Setting<T>) -> Option<PathBuf> {
+        self.found.get(setting.about.env).and_then(|found| found.path.clone())
+    }
+
+    /// Lists those files, with the names that led to them.
+    pub(crate) fn files(&self) -> Vec<(String, PathBuf)> {
+        let found = self.found.values();
+        found.filter_map(|found| Some((found.name.clone(), found.path.clone()?))).collect()
+    }
+
     /// Says where a setting was set, if it was.
     pub(crate) fn layer<T>(&self, setting: &Setting<T>) -> Option<Layer> {
         self.found.get(setting.about.env).map(|found| found.layer)
@@ -105,18 +118,20 @@ fn find(
             (Some(_), Some((file_name, _))) => {
                 return Err(format!("{name} and {file_name}: expected only one of them"));
             }
-            (Some(text), None) => return Ok(Some(Found { name, text: text.clone(), layer })),
+            (Some(text), None) => return Ok(Some(Found { name, text: text.clone(), layer, path: None })),
             (None, Some((name, path))) => return read_secret(path, name, layer).map(Some),
             (None, None) => {}
         }
     }
-    Ok(about.default.map(|text| Found { name: about.env.to_owned(), text: text.to_owned(), layer: Layer::Default }))
+    let default =
+        |text: &str| Found { name: about.env.to_owned(), text: text.to_owned(), layer: Layer::Default, path: None };
+    Ok(about.default.map(default))
 }
 
 /// Reads a secret from its file. The path is not shown: it could be the secret itself, in the wrong variable.
 fn read_secret(path: &str, name: String, layer: Layer) -> Result<Found, String> {
     match std::fs::read_to_string(path.trim()) {
-        Ok(text) => Ok(Found { name, text, layer }),
+        Ok(text) => Ok(Found { name, text, layer, path: Some(path.trim().into()) }),
         Err(error) => Err(format!("{name}: expected the path of a file with the value: {error}")),
     }
 }

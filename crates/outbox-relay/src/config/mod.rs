@@ -26,6 +26,8 @@ pub(crate) struct Config {
     /// Whether the relay works at all.
     pub enabled: bool,
     database: Option<Database>,
+    /// The file that the database's connection string came from.
+    pub database_file: Option<PathBuf>,
     /// Whether the relay's own transactions are synced to disk.
     pub synchronous_commit: bool,
     /// How the relay works.
@@ -40,13 +42,18 @@ pub(crate) struct Config {
     pub admin: AdminSettings,
     pub otel: OtelSettings,
     pub log: LogSettings,
+    /// Files that hold secrets, and the variables that named them.
+    pub secret_files: Vec<(String, PathBuf)>,
 }
 
 /// The settings of NATS JetStream.
 #[derive(Debug)]
 pub(crate) struct NatsSettings {
     pub url: Secret,
+    pub url_file: Option<PathBuf>,
     pub credentials_file: Option<PathBuf>,
+    pub tls: TlsSettings,
+    pub tls_first: bool,
     pub streams: Vec<StreamTopics>,
     pub stream_max_age: Duration,
     pub stream_replicas: usize,
@@ -55,10 +62,20 @@ pub(crate) struct NatsSettings {
     pub monitoring_url: Option<Secret>,
 }
 
+/// Certificates for the connection to a bus.
+#[derive(Debug)]
+pub(crate) struct TlsSettings {
+    pub ca: Option<PathBuf>,
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+}
+
 /// The settings of Redis Streams.
 #[derive(Debug)]
 pub(crate) struct RedisSettings {
     pub url: Secret,
+    pub url_file: Option<PathBuf>,
+    pub tls: TlsSettings,
     pub wait_replicas: u32,
     pub wait_timeout: Duration,
 }
@@ -96,16 +113,25 @@ impl Config {
         file: Option<&Path>,
     ) -> Result<Self, ConfigError> {
         let values = Values::load(environment, file)?;
+        let (database, database_file) = database(&values);
         Ok(Self {
             enabled: values.get(&settings::ENABLED),
-            database: database(&values),
+            database,
+            database_file,
             synchronous_commit: values.get(&settings::SYNCHRONOUS_COMMIT),
             relay: relay(&values),
             retention: values.optional(&settings::RETENTION),
             event_bus: values.get(&settings::EVENT_BUS),
             nats: NatsSettings {
                 url: values.get(&settings::NATS_URL),
+                url_file: values.file(&settings::NATS_URL),
                 credentials_file: values.optional(&settings::NATS_CREDENTIALS),
+                tls: TlsSettings {
+                    ca: values.optional(&settings::NATS_CA),
+                    cert: values.optional(&settings::NATS_CERT),
+                    key: values.optional(&settings::NATS_KEY),
+                },
+                tls_first: values.get(&settings::NATS_TLS_FIRST),
                 streams: values.get(&settings::NATS_STREAMS),
                 stream_max_age: values.get(&settings::NATS_STREAM_MAX_AGE),
                 stream_replicas: values.get(&settings::NATS_STREAM_REPLICAS),
@@ -114,6 +140,12 @@ impl Config {
             },
             redis: RedisSettings {
                 url: values.get(&settings::REDIS_URL),
+                url_file: values.file(&settings::REDIS_URL),
+                tls: TlsSettings {
+                    ca: values.optional(&settings::REDIS_CA),
+                    cert: values.optional(&settings::REDIS_CERT),
+                    key: values.optional(&settings::REDIS_KEY),
+                },
                 wait_replicas: values.get(&settings::REDIS_WAIT_REPLICAS),
                 wait_timeout: values.get(&settings::REDIS_WAIT_TIMEOUT),
             },
@@ -133,6 +165,7 @@ impl Config {
                 level: values.optional(&settings::LOG_LEVEL),
                 format: values.optional(&settings::LOG_FORMAT),
             },
+            secret_files: secret_files(&values),
         })
     }
 
@@ -154,13 +187,26 @@ impl Config {
     }
 }
 
-/// Chooses the database: the environment goes before the file, and in each of them `POSTGRES_DSN` before `DATABASE_URL`.
-fn database(values: &Values) -> Option<Database> {
+/// Chooses the database, and says in which file its setting lies: the environment goes before the file, and in each of
+/// them `POSTGRES_DSN` before `DATABASE_URL`.
+fn database(values: &Values) -> (Option<Database>, Option<PathBuf>) {
     let url = values.optional(&settings::DATABASE_URL);
     let dsn = values.optional(&settings::POSTGRES_DSN).map(Database::Postgres);
     let overridden = values.layer(&settings::POSTGRES_DSN) == Some(Layer::File)
         && values.layer(&settings::DATABASE_URL) == Some(Layer::Environment);
-    if overridden { url } else { dsn.or(url) }
+    match dsn {
+        Some(dsn) if !overridden => (Some(dsn), values.file(&settings::POSTGRES_DSN)),
+        _ => (url, values.file(&settings::DATABASE_URL)),
+    }
+}
+
+/// Lists every file that others should not be able to read.
+fn secret_files(values: &Values) -> Vec<(String, PathBuf)> {
+    let mut files = values.files();
+    for setting in [&settings::NATS_CREDENTIALS, &settings::NATS_KEY, &settings::REDIS_KEY] {
+        files.extend(values.optional(setting).map(|path| (setting.about.env.to_owned(), path)));
+    }
+    files
 }
 
 fn relay(values: &Values) -> RelayConfig {

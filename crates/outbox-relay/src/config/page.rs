@@ -17,7 +17,8 @@ anything.
 
 Durations are written as in Go (`250ms`, `1s`, `5m`, `1.5h`), sizes with a unit (`512KiB`, `4MiB`). Settings marked *secret*
 are never printed; each can be read from a file instead, whose path is in the variable of the same name with `_FILE` at
-its end (in TOML: the key with `_file` at its end).
+its end (in TOML: the key with `_file` at its end). Connection strings and certificates that lie in files are read again
+for each new connection (docs/operations.md).
 
 With `OTEL_ENABLED=true` the other standard `OTEL_*` variables of the exporter and the SDK (headers, limits, resource
 attributes) work as well.

@@ -171,7 +171,8 @@ settings! {
     POSTGRES_DSN: Secret {
         env: "POSTGRES_DSN", key: "database.postgres_dsn", default: None,
         expected: "libpq keywords such as `host=db user=relay dbname=app`",
-        help: "The PostgreSQL database that holds outbox_events. Goes before DATABASE_URL.";
+        help: "The PostgreSQL database that holds outbox_events. Goes before DATABASE_URL. Without sslmode the server's \
+               certificate must be valid (verify-full), unless the server is on this machine.";
         parse: secret, secret: true,
     }
     DATABASE_URL: Database {
@@ -195,8 +196,31 @@ settings! {
     }
     NATS_CREDENTIALS: PathBuf {
         env: "NATS_CREDENTIALS_FILE", key: "nats.credentials_file", default: None,
-        expected: "the path of a .creds file", help: "A NATS credentials file (JWT and key).";
+        expected: "the path of a .creds file",
+        help: "A NATS credentials file (JWT and key), or one that holds the seed of an nkey alone. Goes before the login in \
+               NATS_URL.";
         parse: |text| present(text).map(PathBuf::from),
+    }
+    NATS_CA: PathBuf {
+        env: "OUTBOX_NATS_CA_FILE", key: "nats.ca_file", default: None, expected: "the path of a PEM file",
+        help: "The authorities whose certificates are believed, instead of the operating system's. With it, or with a client \
+               certificate, the connection must be encrypted, as with tls:// in NATS_URL.";
+        parse: |text| present(text).map(PathBuf::from),
+    }
+    NATS_CERT: PathBuf {
+        env: "OUTBOX_NATS_CERT_FILE", key: "nats.cert_file", default: None, expected: "the path of a PEM file",
+        help: "A client certificate for NATS.";
+        parse: |text| present(text).map(PathBuf::from),
+    }
+    NATS_KEY: PathBuf {
+        env: "OUTBOX_NATS_KEY_FILE", key: "nats.key_file", default: None, expected: "the path of a PEM file",
+        help: "The key of that certificate.";
+        parse: |text| present(text).map(PathBuf::from),
+    }
+    NATS_TLS_FIRST: bool {
+        env: "OUTBOX_NATS_TLS_FIRST", key: "nats.tls_first", default: Some("false"), expected: FLAG,
+        help: "Whether the connection is encrypted before the server has said a word: for servers with handshake_first.";
+        parse: flag,
     }
     NATS_STREAMS: Vec<StreamTopics> {
         env: "OUTBOX_NATS_STREAMS", key: "nats.streams", default: Some("PLAYER=events.player"),
@@ -230,6 +254,21 @@ settings! {
         env: "REDIS_URL", key: "redis.url", default: Some("redis://127.0.0.1:6379"),
         expected: "a URL such as redis://127.0.0.1:6379", help: "The Redis server.";
         parse: secret, secret: true,
+    }
+    REDIS_CA: PathBuf {
+        env: "OUTBOX_REDIS_CA_FILE", key: "redis.ca_file", default: None, expected: "the path of a PEM file",
+        help: "The authorities whose certificates are believed, instead of the operating system's. Takes rediss:// in REDIS_URL.";
+        parse: |text| present(text).map(PathBuf::from),
+    }
+    REDIS_CERT: PathBuf {
+        env: "OUTBOX_REDIS_CERT_FILE", key: "redis.cert_file", default: None, expected: "the path of a PEM file",
+        help: "A client certificate for Redis.";
+        parse: |text| present(text).map(PathBuf::from),
+    }
+    REDIS_KEY: PathBuf {
+        env: "OUTBOX_REDIS_KEY_FILE", key: "redis.key_file", default: None, expected: "the path of a PEM file",
+        help: "The key of that certificate.";
+        parse: |text| present(text).map(PathBuf::from),
     }
     REDIS_WAIT_REPLICAS: u32 {
         env: "OUTBOX_REDIS_WAIT_REPLICAS", key: "redis.wait_replicas", default: Some("0"),

@@ -5,6 +5,7 @@
 //! environment variables.
 
 mod nats;
+mod nats_operator;
 mod pgbouncer;
 mod postgres;
 mod process;
@@ -12,6 +13,7 @@ mod prometheus;
 mod redis;
 
 pub use nats::NatsServer;
+pub use nats_operator::NatsOperator;
 pub use pgbouncer::PgBouncer;
 pub use postgres::{PostgresServer, TestDatabase};
 pub use process::Process;

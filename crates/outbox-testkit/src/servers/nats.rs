@@ -1,4 +1,5 @@
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
@@ -19,6 +20,8 @@ pub struct NatsServer {
 #[derive(Debug)]
 struct Own {
     folder: TempDir,
+    /// It says nothing before the client has begun to encrypt.
+    tls_first: AtomicBool,
     process: Option<Process>,
 }
 
@@ -54,7 +57,7 @@ impl NatsServer {
 
     /// Chooses a port and writes the configuration, but starts nothing: for what happens before the server is there.
     pub fn prepare(configuration: &str) -> Result<Self> {
-        let own = Own { folder: TempDir::with_prefix("outbox-nats-")?, process: None };
+        let own = Own { folder: TempDir::with_prefix("outbox-nats-")?, tls_first: false.into(), process: None };
         let server = Self { port: free_port(), own: Some(own) };
         server.configure(configuration)?;
         Ok(server)
@@ -70,6 +73,7 @@ impl NatsServer {
     pub fn configure(&self, configuration: &str) -> Result<()> {
         let own = self.own.as_ref().context("the shared server is not configured")?;
         let port = self.port;
+        own.tls_first.store(configuration.contains("handshake_first"), Ordering::Relaxed);
         let store = own.folder.path().join("store");
         let text = format!("listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: {store:?} }}\n{configuration}\n");
         Ok(std::fs::write(own.folder.path().join("nats.conf"), text)?)
@@ -95,7 +99,7 @@ impl NatsServer {
         let process = own.process.insert(Process::spawn("nats-server", &mut command, own.folder.path())?);
         wait_until("NATS greets its clients", async || {
             process.check_running().expect("NATS runs");
-            greets(port).await.ok()
+            greets(port, own.tls_first.load(Ordering::Relaxed)).await.ok()
         })
         .await;
         Ok(())
@@ -114,8 +118,11 @@ impl NatsServer {
     }
 }
 
-async fn greets(port: u16) -> Result<()> {
+async fn greets(port: u16, tls_first: bool) -> Result<()> {
     let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    if tls_first {
+        return Ok(());
+    }
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).await?;
     anyhow::ensure!(line.starts_with("INFO "), "expected INFO, got {line:?}");

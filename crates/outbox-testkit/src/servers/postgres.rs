@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tokio_postgres::NoTls;
 
 use super::{POSTGRES_PORT, Process, free_port, shared_port};
+use crate::authority::Certificate;
 use crate::wait_until;
 
 /// PostgreSQL refuses to run as root; then it runs as `nobody`.
@@ -50,6 +51,27 @@ impl PostgresServer {
 
     /// Starts a server with some settings of `postgresql.conf` that keeps its data in a folder of its own in `parent`.
     pub async fn start_in(parent: &Path, settings: &[(&str, &str)]) -> Result<Self> {
+        let mut server = Self::prepare(parent, settings)?;
+        server.restart().await?;
+        Ok(server)
+    }
+
+    /// Starts a server that encrypts for whoever asks, and shows `certificate`.
+    pub async fn start_with_tls(certificate: &Certificate) -> Result<Self> {
+        let mut server = Self::prepare(&std::env::temp_dir(), &[("ssl", "on")])?;
+        let data = server.own.as_ref().context("it is not shared")?.folder.path().join("data");
+        for (file, name) in [(&certificate.cert, "server.crt"), (&certificate.key, "server.key")] {
+            let copy = data.join(name);
+            std::fs::copy(file, &copy)?;
+            if Uid::effective().is_root() {
+                chown(&copy, Some(NOBODY), Some(NOBODY))?;
+            }
+        }
+        server.restart().await?;
+        Ok(server)
+    }
+
+    fn prepare(parent: &Path, settings: &[(&str, &str)]) -> Result<Self> {
         let folder = TempDir::with_prefix_in("outbox-postgres-", parent)?;
         if Uid::effective().is_root() {
             chown(folder.path(), Some(NOBODY), Some(NOBODY))?;
@@ -64,9 +86,7 @@ impl PostgresServer {
         ensure!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
 
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut server = Self { port: free_port(), own: Some(Own { folder, settings, process: None }) };
-        server.restart().await?;
-        Ok(server)
+        Ok(Self { port: free_port(), own: Some(Own { folder, settings, process: None }) })
     }
 
     /// Starts a standby of this server, and has every commit here wait for it from now on.

@@ -1,11 +1,14 @@
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_nats::ServerAddr;
 use async_nats::jetstream::stream::{Config, RetentionPolicy, StorageType};
 use percent_encoding::percent_decode_str;
 
-use crate::bus::{BusError, BusErrorKind};
+use super::login::Login;
+use crate::bus::{BusError, BusErrorKind, TlsFiles};
+use crate::renew::reread;
 
 /// How to reach NATS, and which streams must be there.
 #[derive(Clone)]
@@ -13,8 +16,18 @@ pub struct NatsConfig {
     /// One server or several, separated by commas. May hold a user and password (`nats://user:password@host:4222`) or a
     /// token (`nats://token@host:4222`); the first server that has them speaks for all.
     pub url: String,
-    /// The text of a `.creds` file, used instead of what the URL holds.
+    /// The file that the URL came from, if its login is to be read again for each new connection. A change of servers
+    /// takes a new bus.
+    pub url_file: Option<PathBuf>,
+    /// The text of a `.creds` file (JWT and key), or the seed of an nkey alone (`SU...`), used instead of the login in the
+    /// URL.
     pub credentials: Option<String>,
+    /// The file that those came from, if they are to be read again for each new connection.
+    pub credentials_file: Option<PathBuf>,
+    /// Certificates. With any of them the connection must be encrypted, as with `tls://` in the URL.
+    pub tls: TlsFiles,
+    /// Whether the connection is encrypted before the server has said a word (`handshake_first` in its configuration).
+    pub tls_first: bool,
     /// Streams that are created when they are missing. Empty: somebody else takes care of the streams, and neither
     /// publishing nor the health check asks for them.
     pub streams: Vec<StreamConfig>,
@@ -48,7 +61,11 @@ impl Default for NatsConfig {
     fn default() -> Self {
         Self {
             url: "nats://127.0.0.1:4222".into(),
+            url_file: None,
             credentials: None,
+            credentials_file: None,
+            tls: TlsFiles::default(),
+            tls_first: false,
             streams: vec![StreamConfig { name: "PLAYER".into(), topics: vec!["events.player".into()] }],
             stream_max_age: Duration::from_secs(72 * 60 * 60),
             stream_replicas: 1,
@@ -64,6 +81,8 @@ impl fmt::Debug for NatsConfig {
         f.debug_struct("NatsConfig")
             .field("servers", &servers)
             .field("credentials", &self.credentials.as_ref().map(|_| "<hidden>"))
+            .field("tls", &self.tls)
+            .field("tls_first", &self.tls_first)
             .field("streams", &self.streams)
             .field("stream_max_age", &self.stream_max_age)
             .field("stream_replicas", &self.stream_replicas)
@@ -77,32 +96,52 @@ impl fmt::Debug for NatsConfig {
 #[derive(Debug)]
 pub(super) struct Servers {
     pub(super) addresses: Vec<ServerAddr>,
-    pub(super) login: Option<Login>,
+    pub(super) login: Login,
 }
 
-pub(super) enum Login {
-    Password { user: String, password: String },
-    Token(String),
-}
-
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("<hidden>")
+impl Servers {
+    /// Says whether any server is to be reached by TLS only. Then all are: the login must not reach another in the clear.
+    pub(super) fn require_tls(&self) -> bool {
+        self.addresses.iter().any(ServerAddr::tls_required)
     }
 }
 
 impl NatsConfig {
     pub(super) fn servers(&self) -> Result<Servers, BusError> {
-        let mut servers = Servers { addresses: Vec::new(), login: None };
-        for text in self.url.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+        self.servers_of(&self.url)
+    }
+
+    /// Returns the login as it was given.
+    pub(super) fn login(&self) -> Result<Login, BusError> {
+        match &self.credentials {
+            Some(text) => Login::from_credentials(text).ok_or_else(invalid_credentials),
+            None => Ok(self.servers()?.login),
+        }
+    }
+
+    /// Returns the login as it is in its file now.
+    pub(super) fn reread_login(&self) -> Result<Login, BusError> {
+        let cannot = |error| BusError::new(BusErrorKind::Unavailable, format!("cannot read its file: {error}"));
+        match &self.credentials {
+            Some(given) => {
+                let text = reread(self.credentials_file.as_ref(), given).map_err(cannot)?;
+                Login::from_credentials(&text).ok_or_else(invalid_credentials)
+            }
+            None => Ok(self.servers_of(&reread(self.url_file.as_ref(), &self.url).map_err(cannot)?)?.login),
+        }
+    }
+
+    fn servers_of(&self, url: &str) -> Result<Servers, BusError> {
+        let mut servers = Servers { addresses: Vec::new(), login: Login::None };
+        for text in url.split(',').map(str::trim).filter(|text| !text.is_empty()) {
             let mut url = text.parse::<ServerAddr>().map_err(|error| invalid(error.to_string()))?.into_inner();
             let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-            if servers.login.is_none() && !url.username().is_empty() {
+            if matches!(servers.login, Login::None) && !url.username().is_empty() {
                 let user = decode(url.username());
-                servers.login = Some(match url.password() {
+                servers.login = match url.password() {
                     Some(password) => Login::Password { user, password: decode(password) },
                     None => Login::Token(user),
-                });
+                };
             }
             let cleared = url.set_username("").and_then(|()| url.set_password(None));
             cleared.map_err(|()| invalid("expected nats://host:port".into()))?;
@@ -130,6 +169,11 @@ impl NatsConfig {
     }
 }
 
+fn invalid_credentials() -> BusError {
+    let expected = "expected the text of a .creds file, or the seed of a user's nkey (SU...)";
+    BusError::new(BusErrorKind::Unavailable, format!("invalid NATS credentials: {expected}"))
+}
+
 fn invalid(problem: String) -> BusError {
     BusError::new(BusErrorKind::Unavailable, format!("invalid NATS URL: {problem}"))
 }
@@ -147,10 +191,10 @@ mod tests {
         let servers = config("nats://ada:p%40ss@one:4222, tls://two").servers().unwrap();
         let addresses: Vec<_> = servers.addresses.iter().map(|address| address.as_url_str().to_owned()).collect();
         assert_eq!(addresses, ["nats://one:4222", "tls://two"]);
-        let Some(Login::Password { user, password }) = servers.login else { panic!("expected a password") };
+        let Login::Password { user, password } = servers.login else { panic!("expected a password") };
         assert_eq!((user.as_str(), password.as_str()), ("ada", "p@ss"));
         let token = config("nats://s3cret@one:4222").servers().unwrap().login;
-        assert!(matches!(token, Some(Login::Token(token)) if token == "s3cret"));
+        assert!(matches!(token, Login::Token(token) if token == "s3cret"));
     }
 
     #[test]
@@ -161,6 +205,7 @@ mod tests {
         assert!(!format!("{:?}", config.servers().unwrap()).contains("hunter2"));
         for url in ["http://ada:hunter2@one", "nats://ada:hunter2@one:port", ""] {
             config.url = url.into();
+            config.credentials = None;
             let error = config.servers().unwrap_err();
             assert!(!error.chain().contains("hunter2"), "{}", error.chain());
         }

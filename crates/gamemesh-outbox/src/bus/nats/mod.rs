@@ -7,12 +7,18 @@
 //! What the acknowledgement is worth is the server's business: by default nats-server writes to the operating system at
 //! once and to the disk every two minutes. A replicated stream, or `sync_interval: always`, survives a power cut.
 //!
-//! TLS is used where the URL says `tls://` or the server asks for it, with the certificates of the operating system.
+//! TLS is used where the URL says `tls://`, where certificates are given, or where the server asks for it. Only the first
+//! two insist on it: whoever stands between can make a server's wish go away. Certificates are believed that lead to the
+//! operating system's authorities, or to those of [`NatsConfig::tls`].
+//!
+//! Logins and certificates are read again for each new connection, as far as they lie in files.
+//!
 //! An application that compiles more than one cryptographic provider of rustls must install one as the default.
 
 mod config;
 pub mod diagnose;
 mod error;
+mod login;
 mod message;
 mod signals;
 mod streams;
@@ -28,7 +34,6 @@ use futures_util::future::join_all;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use self::config::Login;
 pub use self::config::{NatsConfig, StreamConfig};
 use self::error::{not_acknowledged, not_sent};
 use self::signals::{Signals, Trouble, trouble_from_now_on};
@@ -36,6 +41,7 @@ use self::streams::Ensured;
 use super::{Ack, BusError, BusErrorKind, BusPublisher, Receipt};
 use crate::crash_point::crash_point;
 use crate::event::Event;
+use crate::renew::Renewed;
 use crate::store::HealthCheck;
 
 /// How long the client waits between two tries to connect; short, so that an outage ends soon after the server is back.
@@ -67,8 +73,9 @@ impl NatsBus {
     /// Connects in the background, for as long as it takes: an unreachable server is no error, a wrong URL is.
     pub async fn connect(config: NatsConfig) -> Result<Self, BusError> {
         let signals = Arc::new(watch::Sender::new(Signals::default()));
-        let options = options(&config, signals.clone())?;
-        let client = options.connect(config.servers()?.addresses).await.map_err(|error| {
+        let servers = config.servers()?;
+        let options = options(&config, servers.require_tls(), signals.clone())?;
+        let client = options.connect(servers.addresses).await.map_err(|error| {
             BusError::new(BusErrorKind::Unavailable, format!("cannot start the NATS client: {}", error.kind()))
         })?;
         let jetstream = ContextBuilder::new()
@@ -82,16 +89,35 @@ impl NatsBus {
     }
 }
 
-fn options(config: &NatsConfig, signals: Arc<watch::Sender<Signals>>) -> Result<ConnectOptions, BusError> {
-    let options = match (&config.credentials, config.servers()?.login) {
-        (Some(text), _) => ConnectOptions::with_credentials(text).map_err(|_| {
-            BusError::new(BusErrorKind::Unavailable, "invalid NATS credentials: expected the text of a .creds file")
-        })?,
-        (None, Some(Login::Password { user, password })) => ConnectOptions::with_user_and_password(user, password),
-        (None, Some(Login::Token(token))) => ConnectOptions::with_token(token),
-        (None, None) => ConnectOptions::new(),
-    };
+fn options(
+    config: &NatsConfig,
+    require_tls: bool,
+    signals: Arc<watch::Sender<Signals>>,
+) -> Result<ConnectOptions, BusError> {
+    config.tls.check()?;
+    let login = Renewed::new("the NATS login", config.login()?);
+    let rereading = config.clone();
+    let mut options = ConnectOptions::with_auth_callback(move |nonce| {
+        let login = login.renew(rereading.reread_login());
+        std::future::ready(login.answer(&nonce))
+    });
+    if config.tls_first {
+        options = options.tls_first();
+    }
+    if let Some(ca) = &config.tls.ca {
+        options = options.add_root_certificates(ca.clone());
+    }
+    if let (Some(cert), Some(key)) = (&config.tls.cert, &config.tls.key) {
+        options = options.add_client_certificate(cert.clone(), key.clone());
+    }
+    let tried = signals.clone();
     Ok(options
+        .require_tls(require_tls || config.tls_first || config.tls.wanted())
+        // Asked before each round of tries, it is where the reasons of the last one can be seen.
+        .reconnect_to_server_callback(move |servers, _| {
+            tried.send_modify(|signals| signals.note_tries(&servers));
+            std::future::ready(None)
+        })
         .name("gamemesh-outbox")
         .retry_on_initial_connect()
         .max_reconnects(None)

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use async_nats::{ClientError, Event, ServerError};
+use async_nats::{Event, Server, ServerError};
 use tokio::sync::watch;
 
 /// The most subjects whose refusal is remembered. Each is needed only until the publish that met it has read it.
@@ -16,6 +16,7 @@ pub(super) struct Signals {
     connected: bool,
     lost_at: u64,
     last_error: Option<String>,
+    last_tries: Option<String>,
     denied: HashMap<String, Denial>,
 }
 
@@ -42,6 +43,7 @@ impl Signals {
             Event::Connected => {
                 self.connected = true;
                 self.last_error = None;
+                self.last_tries = None;
             }
             Event::Disconnected | Event::Closed => {
                 self.connected = false;
@@ -49,9 +51,20 @@ impl Signals {
             }
             Event::ServerError(ServerError::Other(text)) => self.note_error(text),
             Event::ServerError(error) => self.last_error = Some(one_line(&error.to_string())),
-            // Why a try to connect failed; its kind only, so it holds no address and no secret.
-            Event::ClientError(ClientError::Other(text)) => self.last_error = Some(one_line(text)),
             _ => {}
+        }
+    }
+
+    /// Takes in why the last tries to connect failed. The addresses hold no login.
+    pub(super) fn note_tries(&mut self, servers: &[Server]) {
+        let tries = servers.iter().filter_map(|server| {
+            let error = server.last_error.as_ref()?;
+            Some(format!("{}:{}: {error}", server.addr.host(), server.addr.port()))
+        });
+        let tries: Vec<String> = tries.collect();
+        if !tries.is_empty() {
+            self.number += 1;
+            self.last_tries = Some(one_line(&tries.join("; ")));
         }
     }
 
@@ -71,12 +84,12 @@ impl Signals {
 
     /// Says whether the last try to connect succeeded or failed; neither, at the very beginning.
     pub(super) fn tried(&self) -> bool {
-        self.connected || self.last_error.is_some()
+        self.connected || self.last_tries.is_some()
     }
 
     /// Returns the last error of this connection, or of the tries to get one.
     pub(super) fn last_error(&self) -> Option<&str> {
-        self.last_error.as_deref()
+        self.last_tries.as_deref().or(self.last_error.as_deref())
     }
 
     fn trouble(&self, subject: &str, since: u64) -> Option<Trouble> {

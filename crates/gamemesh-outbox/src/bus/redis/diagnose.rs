@@ -56,7 +56,7 @@ impl Diagnose for RedisBus {
         match timeout_at(deadline, self.facts(deadline)).await.unwrap_or_else(late) {
             Ok(facts) => {
                 let mut findings = vec![CONNECTION.ok("connected"), judge_version(&facts.version)];
-                findings.push(judge_tls(self.inner.client.get_connection_info().addr()));
+                findings.push(judge_tls(self.inner.client.last().get_connection_info().addr()));
                 findings.extend(judge(&facts, self.inner.config.wait_replicas));
                 findings
             }

@@ -16,7 +16,10 @@
 //! An acknowledgement means that the primary has the entry in memory, and on its disk as far as `appendfsync` says. Redis
 //! replicates asynchronously: [`RedisConfig::wait_replicas`] makes a loss by failover unlikely, not impossible.
 //!
-//! TLS uses the certificates of the operating system. An application that compiles more than one cryptographic provider
+//! TLS (`rediss://`) believes the operating system's authorities, or those of [`RedisConfig::tls`]. The URL and the
+//! certificates are read again for each new connection, as far as they lie in files.
+//!
+//! An application that compiles more than one cryptographic provider
 //! of rustls must install one as the default.
 
 mod config;
@@ -35,6 +38,7 @@ pub use self::config::RedisConfig;
 use self::error::{no_answer, no_connection, refused};
 use super::{Ack, BusError, BusErrorKind, BusPublisher, Receipt};
 use crate::event::Event;
+use crate::renew::Renewed;
 use crate::store::HealthCheck;
 use crate::wire;
 
@@ -52,7 +56,7 @@ pub struct RedisBus {
 
 struct Inner {
     config: RedisConfig,
-    client: Client,
+    client: Renewed<Client>,
     idle: Mutex<Vec<Connection>>,
 }
 
@@ -70,10 +74,7 @@ struct Connection {
 impl RedisBus {
     /// Checks the URL. Connections are made when they are needed: an unreachable server is no error, a wrong URL is.
     pub async fn connect(config: RedisConfig) -> Result<Self, BusError> {
-        let client = Client::open(config.url.as_str()).map_err(|error| {
-            let message = format!("invalid Redis URL: expected redis://host:port or rediss://host:port, got {error}");
-            BusError::new(BusErrorKind::Unavailable, message)
-        })?;
+        let client = Renewed::new("the Redis URL", config.client()?);
         Ok(Self { inner: Arc::new(Inner { config, client, idle: Mutex::default() }) })
     }
 }
@@ -101,7 +102,8 @@ impl Inner {
     async fn connect(&self) -> Result<Connection, BusError> {
         // The deadline of the batch is the only timeout.
         let settings = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let link = self.client.get_multiplexed_async_connection_with_config(&settings).await;
+        let client = self.client.renew(self.config.client());
+        let link = client.get_multiplexed_async_connection_with_config(&settings).await;
         let mut link = link.map_err(|error| no_connection(&error))?;
         let asked: RedisResult<HashMap<String, u64>> =
             redis::cmd("CONFIG").arg("GET").arg("proto-max-bulk-len").query_async(&mut link).await;

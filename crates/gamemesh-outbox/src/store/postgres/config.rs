@@ -1,3 +1,4 @@
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -35,13 +36,18 @@ pub struct PostgresConfig {
     /// Whether recording an outcome waits for the disk. Off by default: an outcome that a crash of the database loses
     /// costs a duplicate with the same id, never an event. What producers write is not affected.
     pub synchronous_commit: bool,
+    /// The file that the connection string came from, if it is to be read again for each new connection: a password that
+    /// was changed there works without a restart.
+    pub dsn_file: Option<PathBuf>,
 }
 
 impl PostgresConfig {
     /// Reads a connection string: libpq keywords as in `POSTGRES_DSN`, or a URL as in `DATABASE_URL`.
     ///
-    /// `sslmode` means what it means to libpq: `prefer` (the default) and `require` encrypt without looking at the
-    /// certificate, `require` with `sslrootcert` is `verify-ca`, `verify-full` checks the host's name too.
+    /// `sslmode` means what it means to libpq: `prefer` and `require` encrypt without looking at the certificate,
+    /// `require` with `sslrootcert` is `verify-ca`, `verify-full` checks the host's name too. Its default is not libpq's,
+    /// which would fall back to plain text without a word: it is `verify-full`, and `prefer` only where every host is
+    /// this machine.
     pub fn from_dsn(dsn: &str) -> Result<Self, StoreError> {
         Self::parse(dsn).map_err(|error| {
             StoreError::new(StoreErrorKind::Unusable, "invalid PostgreSQL connection string").with_source(error)
@@ -55,7 +61,15 @@ impl PostgresConfig {
             Some(settings.remove(at).1.into_owned())
         };
         let root_cert = take("sslrootcert");
-        let (ssl_mode, verify) = ssl_mode(take("sslmode").as_deref(), root_cert.is_some())?;
+        let client = match (take("sslcert"), take("sslkey")) {
+            (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
+            (None, None) => None,
+            (Some(_), None) => return Err(DsnError::Value { keyword: "sslkey", expected: "the key of sslcert" }),
+            (None, Some(_)) => {
+                return Err(DsnError::Value { keyword: "sslcert", expected: "the certificate of sslkey" });
+            }
+        };
+        let ssl_mode_given = take("sslmode");
         let server_settings = SERVER_SETTINGS.map(|name| (name, take(name)));
         for ignored in IGNORED {
             take(ignored);
@@ -67,6 +81,8 @@ impl PostgresConfig {
         if server.get_hosts().is_empty() && server.get_hostaddrs().is_empty() {
             server.host("localhost");
         }
+        let ssl_mode_given = ssl_mode_given.as_deref().unwrap_or(default_ssl_mode(&server));
+        let (ssl_mode, verify) = ssl_mode(ssl_mode_given, root_cert.is_some())?;
         let is_tcp = server.get_hosts().iter().any(|host| matches!(host, Host::Tcp(_)));
         // A socket on this machine is not encrypted, whatever sslmode says.
         server.ssl_mode(if is_tcp || server.get_hosts().is_empty() { ssl_mode } else { SslMode::Disable });
@@ -77,7 +93,8 @@ impl PostgresConfig {
             server.options(options.trim_start());
         }
         let root_cert = root_cert.filter(|path| path != "system").map(PathBuf::from);
-        Ok(Self { server, tls: Tls { verify, root_cert }, connections: 6, synchronous_commit: false })
+        let tls = Tls { verify, root_cert, client };
+        Ok(Self { server, tls, connections: 6, synchronous_commit: false, dsn_file: None })
     }
 
     /// Says the same to sqlx, once for each host.
@@ -125,6 +142,9 @@ impl PostgresConfig {
         if let Some(name) = self.server.get_application_name() {
             options = options.application_name(name);
         }
+        if let Some((certificate, key)) = &self.tls.client {
+            options = options.ssl_client_cert(certificate).ssl_client_key(key);
+        }
         match &self.tls.root_cert {
             Some(path) => options.ssl_root_cert(path),
             None => options,
@@ -132,14 +152,30 @@ impl PostgresConfig {
     }
 }
 
-fn ssl_mode(sslmode: Option<&str>, has_root_cert: bool) -> Result<(SslMode, Verify), DsnError> {
+/// Chooses what holds without `sslmode`. Nobody listens between a program and its own machine.
+fn default_ssl_mode(server: &Config) -> &'static str {
+    let is_local =
+        |name: &str| name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    // Where both are given, the address is what is connected to, and the name only what the certificate must say.
+    let is_here = match server.get_hostaddrs() {
+        [] => server.get_hosts().iter().all(|host| match host {
+            Host::Tcp(name) => is_local(name),
+            #[cfg(unix)]
+            Host::Unix(_) => true,
+        }),
+        addresses => addresses.iter().all(IpAddr::is_loopback),
+    };
+    if is_here { "prefer" } else { "verify-full" }
+}
+
+fn ssl_mode(sslmode: &str, has_root_cert: bool) -> Result<(SslMode, Verify), DsnError> {
     Ok(match sslmode {
-        Some("disable") => (SslMode::Disable, Verify::Nothing),
-        None | Some("allow" | "prefer") => (SslMode::Prefer, Verify::Nothing),
-        Some("require") if !has_root_cert => (SslMode::Require, Verify::Nothing),
-        Some("require" | "verify-ca") => (SslMode::Require, Verify::Authority),
-        Some("verify-full") => (SslMode::Require, Verify::Host),
-        Some(_) => {
+        "disable" => (SslMode::Disable, Verify::Nothing),
+        "allow" | "prefer" => (SslMode::Prefer, Verify::Nothing),
+        "require" if !has_root_cert => (SslMode::Require, Verify::Nothing),
+        "require" | "verify-ca" => (SslMode::Require, Verify::Authority),
+        "verify-full" => (SslMode::Require, Verify::Host),
+        _ => {
             let expected = "disable, allow, prefer, require, verify-ca or verify-full";
             return Err(DsnError::Value { keyword: "sslmode", expected });
         }
@@ -186,6 +222,15 @@ mod tests {
     fn sslmode_means_what_it_means_to_libpq() {
         let table = [
             ("", SslMode::Prefer, Verify::Nothing),
+            ("host=localhost,127.0.0.1,::1", SslMode::Prefer, Verify::Nothing),
+            ("host=db.example hostaddr=127.0.0.1", SslMode::Prefer, Verify::Nothing),
+            ("host=db.example", SslMode::Require, Verify::Host),
+            ("host=10.0.0.1", SslMode::Require, Verify::Host),
+            ("hostaddr=10.0.0.1", SslMode::Require, Verify::Host),
+            ("host=localhost hostaddr=10.0.0.1", SslMode::Require, Verify::Host),
+            ("host=localhost,db.example", SslMode::Require, Verify::Host),
+            ("host=/run/postgresql,db.example", SslMode::Require, Verify::Host),
+            ("host=db.example sslmode=prefer", SslMode::Prefer, Verify::Nothing),
             ("sslmode=disable", SslMode::Disable, Verify::Nothing),
             ("sslmode=prefer", SslMode::Prefer, Verify::Nothing),
             ("sslmode=require", SslMode::Require, Verify::Nothing),
@@ -224,6 +269,8 @@ mod tests {
             "postgres://app:s3cret@db:s3cret/shop",
             "postgres://app:s3cret@db/shop?s3cret=1",
             "postgres://app:%ff@db/shop?sslmode=%ff",
+            "host=db password=s3cret sslcert=/cert.pem",
+            "host=db password=s3cret sslkey=/key.pem",
             "mysql://app:s3cret@db/shop",
             "s3cret",
         ];

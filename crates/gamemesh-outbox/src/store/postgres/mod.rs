@@ -6,6 +6,7 @@
 
 mod claim;
 mod config;
+mod connector;
 mod dead_letters;
 pub mod diagnose;
 mod dsn;
@@ -28,6 +29,7 @@ pub use self::config::PostgresConfig;
 pub use self::schema::EXAMPLE_MIGRATIONS;
 
 use self::claim::micros;
+use self::connector::Connector;
 use self::session::{Session, answer};
 use super::{Backlog, ClaimLimit, HealthCheck, Prune, Store, StoreError, StoreErrorKind};
 use crate::crash_point::crash_point;
@@ -44,13 +46,15 @@ const HEALTHY_WITHIN: Duration = Duration::from_secs(3);
 pub struct PostgresStore {
     pool: Pool,
     config: PostgresConfig,
+    connector: Connector,
 }
 
 impl PostgresStore {
     /// Prepares a pool. Nothing connects yet: the server may come up later than its relay.
     pub fn new(config: PostgresConfig) -> Result<Self, StoreError> {
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(config.server.clone(), config.tls.connector()?, recycling);
+        let connector = Connector::new(config.clone())?;
+        let manager = Manager::from_connect(config.server.clone(), connector.clone(), recycling);
         let pool = Pool::builder(manager)
             .max_size(config.connections.max(1) as usize)
             .runtime(Runtime::Tokio1)
@@ -60,7 +64,7 @@ impl PostgresStore {
             .map_err(|error| {
                 StoreError::new(StoreErrorKind::Unusable, "cannot build the connection pool").with_source(error)
             })?;
-        Ok(Self { pool, config })
+        Ok(Self { pool, config, connector })
     }
 
     /// Takes a connection from the pool, for a producer in the same process. Dropped, it goes back.

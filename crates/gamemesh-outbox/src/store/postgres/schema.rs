@@ -131,7 +131,7 @@ impl PostgresStore {
     /// sqlx knows how to keep the books of migrations, so they run on a connection of its own.
     async fn connect_for_migrations(&self) -> Result<PgConnection, StoreError> {
         let mut last_error = None;
-        for options in self.config.sqlx_options() {
+        for options in self.connector.current().0.sqlx_options() {
             match tokio::time::timeout(super::CONNECT_WITHIN, PgConnection::connect_with(&options)).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => last_error = Some(migrate::store_error(CANNOT_CONNECT, error)),

@@ -1,11 +1,11 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -28,6 +28,8 @@ pub(super) struct Tls {
     pub(super) verify: Verify,
     /// Trusted authorities, PEM; those of the system without it.
     pub(super) root_cert: Option<PathBuf>,
+    /// The client's own certificate and its key, PEM.
+    pub(super) client: Option<(PathBuf, PathBuf)>,
 }
 
 impl Tls {
@@ -44,7 +46,16 @@ impl Tls {
             }
             Verify::Host => self.authority(provider)?,
         };
-        let config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+        let Some((certificate, key)) = &self.client else {
+            return Ok(MakeRustlsConnect::new(builder.with_no_client_auth()));
+        };
+        let chain = certificates("sslcert", certificate)?;
+        let problem = || unusable(format!("sslkey: cannot read a key from {}", key.display()));
+        let key = PrivateKeyDer::from_pem_file(key).map_err(|error| problem().with_source(error))?;
+        let config = builder.with_client_auth_cert(chain, key);
+        let config =
+            config.map_err(|error| unusable("sslcert and sslkey do not belong together").with_source(error))?;
         Ok(MakeRustlsConnect::new(config))
     }
 
@@ -52,10 +63,8 @@ impl Tls {
         let mut roots = RootCertStore::empty();
         match &self.root_cert {
             Some(path) => {
-                let problem = || unusable(format!("sslrootcert: cannot read certificates from {}", path.display()));
-                for certificate in CertificateDer::pem_file_iter(path).map_err(|error| problem().with_source(error))? {
-                    let certificate = certificate.map_err(|error| problem().with_source(error))?;
-                    roots.add(certificate).map_err(|error| problem().with_source(error))?;
+                for certificate in certificates("sslrootcert", path)? {
+                    roots.add(certificate).map_err(|error| unreadable("sslrootcert", path).with_source(error))?;
                 }
             }
             None => {
@@ -66,6 +75,15 @@ impl Tls {
             .build()
             .map_err(|error| unusable("no trusted certificates; hint: set sslrootcert").with_source(error))
     }
+}
+
+fn certificates(keyword: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, StoreError> {
+    let read = CertificateDer::pem_file_iter(path).and_then(|certificates| certificates.collect());
+    read.map_err(|error| unreadable(keyword, path).with_source(error))
+}
+
+fn unreadable(keyword: &str, path: &Path) -> StoreError {
+    unusable(format!("{keyword}: cannot read certificates from {}", path.display()))
 }
 
 /// Believes any certificate, or, with an authority, any that it signed, whichever host that names.

@@ -148,7 +148,8 @@ impl PostgresStore {
 
     async fn connect(&self) -> Result<Client, StoreError> {
         const DOING: &str = "cannot connect to PostgreSQL";
-        let connected = timeout(CONNECT_WITHIN, self.config.server.connect(self.config.tls.connector()?)).await;
+        let (config, tls) = self.connector.current();
+        let connected = timeout(CONNECT_WITHIN, config.server.connect(tls)).await;
         let connected = connected.map_err(|_| no_answer(DOING, CONNECT_WITHIN))?;
         let (client, connection) = connected.map_err(|error| unavailable(DOING, error))?;
         // Ends with the client or the server; questions report why.
