@@ -39,8 +39,9 @@ impl SqliteConfig {
         if url.contains("mode=ro") || url.contains("immutable=") {
             return Err(unusable("a database that can be written"));
         }
-        let options =
-            SqliteConnectOptions::from_str(url).map_err(|error| unusable("sqlite://<path>").with_source(error))?;
+        // The driver's error quotes what it does not know.
+        let options = SqliteConnectOptions::from_str(url)
+            .map_err(|_| unusable("sqlite://<path>, and after a `?` only what SQLite's URLs can hold"))?;
         if options.get_filename().as_os_str().is_empty() {
             return Err(unusable("sqlite://<path>, got no path"));
         }
