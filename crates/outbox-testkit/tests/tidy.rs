@@ -47,6 +47,28 @@ fn the_library_depends_on_no_terminal_and_no_http() {
 }
 
 #[test]
+fn every_crate_forbids_unsafe_code() {
+    let workspace = read(&root().join("Cargo.toml"));
+    assert!(workspace.contains("[workspace.lints.rust]\nunsafe_code = \"forbid\"\n"), "{workspace}");
+    let manifests = files(&["toml"]).into_iter().filter(|path| path.ends_with("Cargo.toml"));
+    check(manifests.collect(), |_, text| without_lints(text).into_iter());
+    assert!(without_lints("[package]\nname = \"a\"\n").is_some());
+    check(rust_files(), |_, text| unsafe_allowed(text).into_iter());
+    assert_eq!(unsafe_allowed(concat!("#![allow(unsafe", "_code)]")).len(), 1);
+}
+
+#[test]
+fn tests_named_in_the_threat_model_exist() {
+    let tests: String = rust_files().iter().map(|path| read(path)).collect();
+    let page = read(&root().join("docs/threat-model.md"));
+    let named = tests_named(&page);
+    assert!(named.len() > 10, "{named:?}");
+    let missing: Vec<&str> = named.into_iter().filter(|name| !tests.contains(&format!("fn {name}("))).collect();
+    assert!(missing.is_empty(), "no such tests: {missing:?}");
+    assert_eq!(tests_named("`a_test_that_is_named` and `OUTBOX_WORKERS`"), ["a_test_that_is_named"]);
+}
+
+#[test]
 fn a_crate_embeds_only_files_that_are_packaged_with_it() {
     check(rust_files(), |path, text| embedded_from_outside(path, text).into_iter());
     let path = Path::new("crates/gamemesh-outbox/src/store/sql.rs");
@@ -159,6 +181,27 @@ fn chances(text: &str) -> Vec<String> {
 fn left_over_markers(text: &str) -> Vec<String> {
     let marked = |line: &&str| MARKERS.iter().any(|marker| line.contains(marker));
     text.lines().filter(marked).map(|line| format!("left for later: `{}`", line.trim())).collect()
+}
+
+/// Finds a crate to which the workspace's lints do not apply.
+fn without_lints(manifest: &str) -> Option<String> {
+    let is_crate = manifest.contains("[package]");
+    (is_crate && !manifest.contains("[lints]\nworkspace = true\n")).then(|| "no [lints] workspace = true".to_owned())
+}
+
+fn unsafe_allowed(text: &str) -> Vec<String> {
+    let lint = concat!("unsafe", "_code)");
+    let named = text.lines().filter(|line| line.contains("allow(") && line.contains(lint));
+    named.map(|line| format!("unsafe code: `{}`", line.trim())).collect()
+}
+
+/// Lists what looks like the name of a test in a document: many words in lower case, in backquotes.
+fn tests_named(text: &str) -> Vec<&str> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    let is_name = |word: &&str| {
+        word.matches('_').count() >= 3 && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    quoted.filter(is_name).collect()
 }
 
 /// Which files must not name what, and why.
