@@ -3,7 +3,7 @@ SELECT CAST(id AS BLOB) AS id, CAST(created_at AS BLOB) AS created_at
 FROM outbox_events
 WHERE status = 'FAILED'
   AND (?1 IS NULL OR id IN (SELECT value FROM json_each(?1)))
-  AND (?2 IS NULL OR (created_at, id) > (?2, ?3))
-  AND (?4 IS NULL OR (created_at, id) <= (?4, ?5))
+  AND (created_at, id) > (coalesce(?2, ''), coalesce(?3, ''))
+  AND (created_at, id) <= (coalesce(?4, x'ff'), coalesce(?5, x'ff'))
 ORDER BY created_at, id
 LIMIT 1 OFFSET ?6 - 1

@@ -1,6 +1,7 @@
 -- The next ?11 of the letters that ?1 to ?6 mean, oldest first, after (?7, ?8) and up to (?9, ?10), with what the audit keeps
 -- of them. One that request ?12 has changed before is left alone. ?13: see dead_letter_count.sql. The write lock is held
--- already, so nothing changes before the change.
+-- already, so nothing changes before the change. Both ends have a value, least or greatest, so that idx_outbox_dead_letters is
+-- entered at the right place: what lies before was looked at already.
 SELECT
     CAST(id AS BLOB) AS id,
     CAST(created_at AS BLOB) AS created_at,
@@ -19,7 +20,7 @@ WHERE status = 'FAILED'
   AND (?4 IS NULL OR ' ' || last_error = ' ' || ?4 COLLATE outbox_error_class)
   AND (?5 IS NULL OR strftime('%Y-%m-%dT%H:%M:%fZ', created_at) >= ?5)
   AND (?6 IS NULL OR strftime('%Y-%m-%dT%H:%M:%fZ', created_at) < ?6)
-  AND (?7 IS NULL OR (created_at, id) > (?7, ?8))
-  AND (?9 IS NULL OR (created_at, id) <= (?9, ?10))
+  AND (created_at, id) > (coalesce(?7, ''), coalesce(?8, ''))
+  AND (created_at, id) <= (coalesce(?9, x'ff'), coalesce(?10, x'ff'))
 ORDER BY created_at, id
 LIMIT ?11
