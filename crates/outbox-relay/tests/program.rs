@@ -94,6 +94,11 @@ impl Relay {
         wait_for(&self.stdout, text)
     }
 
+    /// Says whether it has printed `text` by now.
+    pub(crate) fn has_printed(&self, text: &str) -> bool {
+        self.logged.lock().unwrap().contains(text)
+    }
+
     /// Returns everything that it has printed, once it has ended.
     pub(crate) fn everything_printed(&self) -> String {
         // Both are closed when the last line is in.

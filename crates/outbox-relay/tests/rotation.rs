@@ -61,6 +61,8 @@ async fn a_new_password_of_postgres_is_taken_up() {
     };
     let number = |number: u32| format!("\"number {number}\"");
     let end_connections = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'relay'";
+    let connected_since = "SELECT count(*) FROM pg_stat_activity
+                           WHERE usename = 'relay' AND backend_start > $1::text::timestamptz";
     let passwords = ["first", "second"];
     let settings = [("POSTGRES_DSN_FILE", passwords.map(dsn)), ("DATABASE_URL_FILE", passwords.map(url))];
     for (round, (setting, [old, new])) in (0..).zip(settings) {
@@ -75,16 +77,26 @@ async fn a_new_password_of_postgres_is_taken_up() {
 
         file.write(&new);
         sql.batch_execute("ALTER ROLE relay PASSWORD 'second'").await.unwrap();
-        sql.batch_execute(end_connections).await.unwrap();
+        let changed: String = sql.query_one("SELECT clock_timestamp()::text", &[]).await.unwrap().get(0);
+        // Again and again: one that was just being made is not listed yet, and still has the old password.
+        wait_until("a connection with the new password", async || {
+            sql.batch_execute(end_connections).await.unwrap();
+            let made: i64 = sql.query_one(connected_since, &[&changed]).await.unwrap().get(0);
+            (made > 0).then_some(())
+        })
+        .await;
         publish(second).await;
         relay.wait_for_stdout(&number(second));
 
         // Nobody has to be fast: what is no connection string leaves the last one in force.
         file.write("half a connec");
-        sql.batch_execute(end_connections).await.unwrap();
+        wait_until("the relay has tried to read it", async || {
+            sql.batch_execute(end_connections).await.unwrap();
+            relay.has_printed("cannot be read again").then_some(())
+        })
+        .await;
         publish(third).await;
         relay.wait_for_stdout(&number(third));
-        relay.wait_for_log("cannot be read again");
     }
 }
 
