@@ -87,9 +87,9 @@ impl ChangeLog {
 
     /// Returns the rest, whatever is committed when it is called, and drops the slot.
     pub async fn finish(mut self) -> Result<Vec<Change>> {
-        // A commit that waits for the disk takes all before it along.
-        let flush = "BEGIN; SET LOCAL synchronous_commit = on; SELECT pg_current_xact_id(); COMMIT";
-        self.client.batch_execute(flush).await?;
+        // Commits that did not wait for the disk are there after this. A commit that has written nothing itself, however
+        // synchronous, would not take them along.
+        self.client.batch_execute("SELECT pg_switch_wal()").await?;
         let changes = self.poll().await?;
         self.client.execute("SELECT pg_drop_replication_slot($1)", &[&self.slot]).await?;
         Ok(changes)
