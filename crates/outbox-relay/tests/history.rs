@@ -86,10 +86,10 @@ impl Scene {
                 event.key(format!("player-{number}")).header("Tenant", "eu-1")
             };
             let events: Vec<NewEvent> = (0..1 + number % 3).map(event).collect();
-            producer.transact(&mut client, &events, false, number % 4 != 3).await;
+            producer.transact(&mut client, &events, |_| false, number % 4 != 3).await;
         }
         let poison = NewEvent::new("events..player", "registered", &1).unwrap();
-        producer.transact(&mut client, &[poison], true, true).await;
+        producer.transact(&mut client, &[poison], |_| true, true).await;
     }
 
     async fn until_count(&self, what: &str, condition: &str, reached: impl Fn(i64) -> bool) {

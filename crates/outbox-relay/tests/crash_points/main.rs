@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use gamemesh_outbox::store::dead_letters::Action;
 use nix::sys::signal::Signal;
-use outbox_testkit::chaos::{Replica, Rig, RigConfig, now};
+use outbox_testkit::chaos::{Replica, Rig, RigConfig};
 use outbox_testkit::checker::{Seen, check};
-use outbox_testkit::history::Fault;
+use outbox_testkit::history::{Fault, wall_clock};
 use outbox_testkit::servers::PostgresServer;
 use outbox_testkit::wait_until;
 use serde_json::json;
@@ -56,7 +56,7 @@ fn config(folder: &Path) -> RigConfig {
 
 /// Waits until the process of `replica` has been killed, and records that.
 async fn killed(rig: &Rig, replica: &Replica, point: &str) {
-    let at = now();
+    let at = wall_clock();
     let (run, status) = replica.wait().await.unwrap();
     assert_eq!(status.signal(), Some(Signal::SIGKILL as i32), "{point}: expected the end at this point, got {status}");
     rig.record(at, Fault::Kill(run), point);
@@ -86,7 +86,7 @@ async fn a_relay_killed_at_any_point_loses_nothing_and_explains_every_copy() {
         let failed = "SELECT FROM outbox_events WHERE status = 'FAILED' LIMIT 1";
         wait_until("an event is set aside", async || sql.query_opt(failed, &[]).await.unwrap()).await;
         victim.start(&[("FAILPOINTS", &crash_at(point, 1))]).await.unwrap();
-        let (at, request_id) = (now(), Uuid::now_v7());
+        let (at, request_id) = (wall_clock(), Uuid::now_v7());
         let request = json!({ "everything": true, "reason": "an experiment", "request_id": request_id });
         victim.get("/healthz").await.unwrap();
         wait_until("the relay is connected", async || victim.get("/readyz").await.ok()).await;

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use async_nats::jetstream;
 use async_nats::jetstream::stream::{Config, DiscardPolicy};
 use futures_util::future::try_join_all;
 use gamemesh_outbox::store::dead_letters::{Action, Options, Request, act};
@@ -11,19 +12,23 @@ use gamemesh_outbox::store::postgres::{PostgresConfig, PostgresStore};
 use nix::sys::signal::Signal;
 use serde::Serialize;
 use tokio::time::sleep;
+use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::now;
 use super::relays::Replica;
-use super::rig::{ANYBODY, NOBODY, Rig, STREAM};
-use crate::history::{Fault, Target};
+use super::rig::{ANYBODY, NOBODY, Rig, STREAM, urls};
+use crate::history::{Fault, Target, wall_clock};
 use crate::proxy::{Direction, Flow};
 use crate::servers::NatsServer;
+use crate::wait_until;
 
 const END_SESSIONS: &str =
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'outbox-relay'";
 const DEADLOCKS: &str = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
-const DEADLOCK_TRIES: u32 = 100;
+/// A relay may be killed before it settles, so one try may not be enough.
+const DEADLOCK_TRIES: u32 = 20;
+/// How long relays hold their rows then: longer than it takes to get the table, shorter than the publish timeout.
+const DEADLOCK_DELAY: Duration = Duration::from_millis(500);
 
 /// Every kind of fault that a run draws from.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -113,7 +118,7 @@ impl Rig {
     }
 
     async fn kill(&self, replica: &Replica, random: &mut fastrand::Rng) -> Result<()> {
-        let at = now();
+        let at = wall_clock();
         replica.weigh().await;
         if replica.signal(Signal::SIGKILL).await?.is_some() {
             let (run, status) = replica.wait().await?;
@@ -125,7 +130,7 @@ impl Rig {
     }
 
     async fn kill_all(&self) -> Result<()> {
-        let at = now();
+        let at = wall_clock();
         for replica in &self.replicas {
             replica.signal(Signal::SIGKILL).await?;
         }
@@ -149,7 +154,7 @@ impl Rig {
     }
 
     async fn freeze_relay(&self, replica: &Replica, random: &mut fastrand::Rng) -> Result<()> {
-        let at = now();
+        let at = wall_clock();
         let Some(run) = replica.signal(Signal::SIGSTOP).await? else { return Ok(()) };
         pause(random, 500..8_000).await;
         replica.signal(Signal::SIGCONT).await?;
@@ -158,14 +163,14 @@ impl Rig {
     }
 
     async fn cut_from_database(&self, replica: &Replica) -> Result<()> {
-        let at = now();
+        let at = wall_clock();
         replica.to_database.cut();
         self.record(at, Fault::Cut { relay: Some(replica.name().to_owned()), server: Target::Database }, "");
         Ok(())
     }
 
     async fn cut_from_bus(&self, replica: &Replica, random: &mut fastrand::Rng) -> Result<()> {
-        let at = now();
+        let at = wall_clock();
         replica.to_bus.refuse(true);
         replica.to_bus.cut();
         pause(random, 0..4_000).await;
@@ -177,12 +182,14 @@ impl Rig {
     /// What it loses are whole stretches of a byte stream, so the connection makes no sense afterwards and is cut.
     async fn deafen(&self, replica: &Replica, server: Target, random: &mut fastrand::Rng) -> Result<()> {
         let proxy = if server == Target::Database { &replica.to_database } else { &replica.to_bus };
-        let (at, before) = (now(), proxy.dropped(Direction::ToClient));
+        let (at, before) = (wall_clock(), proxy.dropped(Direction::ToClient));
         proxy.set(Direction::ToClient, Flow::Drop);
         pause(random, 200..4_000).await;
+        // Another fault may keep the server silent for a while.
+        let lost = async || Some(proxy.dropped(Direction::ToClient) - before).filter(|bytes| *bytes > 0);
+        let lost = wait_until("replies are lost", lost).await;
         proxy.cut();
         proxy.set(Direction::ToClient, Flow::Pass);
-        let lost = proxy.dropped(Direction::ToClient) - before;
         let fault = Fault::Cut { relay: Some(replica.name().to_owned()), server };
         self.record(at, fault, format!("{lost} bytes of replies lost"));
         Ok(())
@@ -190,7 +197,7 @@ impl Rig {
 
     async fn crash_database(&self, random: &mut fastrand::Rng) -> Result<()> {
         let mut postgres = self.postgres.lock().await;
-        let at = now();
+        let at = wall_clock();
         postgres.crash()?;
         pause(random, 0..3_000).await;
         postgres.restart().await?;
@@ -201,10 +208,8 @@ impl Rig {
     async fn end_sessions(&self) -> Result<()> {
         let _postgres = self.postgres.lock().await;
         let sql = self.database.client().await;
-        let at = now();
-        let end =
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'outbox-relay'";
-        let ended: i64 = sql.query_one(end, &[]).await?.get(0);
+        let at = wall_clock();
+        let ended: i64 = sql.query_one(END_SESSIONS, &[]).await?.get(0);
         self.record(at, Fault::SessionsEnded, format!("{ended} sessions"));
         Ok(())
     }
@@ -212,7 +217,7 @@ impl Rig {
     async fn read_only(&self, random: &mut fastrand::Rng) -> Result<()> {
         let _postgres = self.postgres.lock().await;
         let sql = self.database.client().await;
-        let at = now();
+        let at = wall_clock();
         let set =
             |on: bool| format!("ALTER SYSTEM SET default_transaction_read_only = {}", if on { "on" } else { "off" });
         sql.batch_execute(&set(true)).await?;
@@ -229,7 +234,7 @@ impl Rig {
     async fn lock_table(&self, random: &mut fastrand::Rng) -> Result<()> {
         let _postgres = self.postgres.lock().await;
         let mut sql = self.database.client().await;
-        let at = now();
+        let at = wall_clock();
         let tx = sql.transaction().await?;
         tx.batch_execute("LOCK TABLE outbox_events IN ACCESS EXCLUSIVE MODE").await?;
         pause(random, 200..6_000).await;
@@ -240,7 +245,7 @@ impl Rig {
 
     async fn kill_bus(&self, random: &mut fastrand::Rng) -> Result<()> {
         let mut servers = self.nats.lock().await;
-        let at = now();
+        let at = wall_clock();
         servers.iter_mut().for_each(NatsServer::kill);
         pause(random, 0..4_000).await;
         try_join_all(servers.iter_mut().map(NatsServer::restart)).await?;
@@ -250,7 +255,7 @@ impl Rig {
 
     async fn freeze_bus(&self, random: &mut fastrand::Rng) -> Result<()> {
         let mut servers = self.nats.lock().await;
-        let at = now();
+        let at = wall_clock();
         servers.iter_mut().try_for_each(|server| server.process().signal(Signal::SIGSTOP))?;
         pause(random, 500..5_000).await;
         servers.iter_mut().try_for_each(|server| server.process().signal(Signal::SIGCONT))?;
@@ -259,24 +264,35 @@ impl Rig {
     }
 
     async fn slow_bus(&self, random: &mut fastrand::Rng) -> Result<()> {
-        let at = now();
+        let at = wall_clock();
         let delay = Duration::from_millis(random.u64(10..300));
-        let all = |flow| self.replicas.iter().for_each(|replica| replica.to_bus.set(Direction::ToClient, flow));
-        all(Flow::Delay(delay));
+        self.delay_replies(Some(delay));
         pause(random, 500..3_000).await;
-        all(Flow::Pass);
+        self.delay_replies(None);
         let fault = Fault::Cut { relay: None, server: Target::Bus };
         self.record(at, fault, format!("replies {} ms late", delay.as_millis()));
         Ok(())
     }
 
+    fn delay_replies(&self, delay: Option<Duration>) {
+        let flow = delay.map_or(Flow::Pass, Flow::Delay);
+        self.replicas.iter().for_each(|replica| replica.to_bus.set(Direction::ToClient, flow));
+    }
+
     async fn kill_bus_server(&self, random: &mut fastrand::Rng) -> Result<()> {
         let mut servers = self.nats.lock().await;
         let server = random.usize(..servers.len());
-        let at = now();
+        let at = wall_clock();
         servers[server].kill();
         pause(random, 500..4_000).await;
         servers[server].restart().await?;
+        // Until there are leaders again, requests are not even refused.
+        let jetstream = jetstream::new(async_nats::connect(urls(&servers)).await?);
+        wait_until("bus and stream have leaders", async || {
+            jetstream.query_account().await.ok()?;
+            jetstream.get_stream(STREAM).await.ok()
+        })
+        .await;
         self.record(at, Fault::Outage(Target::Bus), "lost a server");
         Ok(())
     }
@@ -284,7 +300,7 @@ impl Rig {
     async fn fill_stream(&self, random: &mut fastrand::Rng) -> Result<()> {
         let jetstream = self.jetstream().await?;
         let mut stream = jetstream.get_stream(STREAM).await?;
-        let at = now();
+        let at = wall_clock();
         let info = stream.info().await?.clone();
         let max_messages = i64::try_from(info.state.messages)?.max(1);
         let full = Config { max_messages, discard: DiscardPolicy::New, ..info.config.clone() };
@@ -298,7 +314,7 @@ impl Rig {
     async fn deny_publishing(&self, random: &mut fastrand::Rng) -> Result<()> {
         let mut servers = self.nats.lock().await;
         let [server] = servers.as_mut_slice() else { bail!("expected a bus of one server") };
-        let at = now();
+        let at = wall_clock();
         server.configure(NOBODY)?;
         server.process().signal(Signal::SIGHUP)?;
         pause(random, 500..3_000).await;
@@ -311,7 +327,7 @@ impl Rig {
     async fn use_up_connections(&self, random: &mut fastrand::Rng) -> Result<()> {
         let _postgres = self.postgres.lock().await;
         let sql = self.database.client().await;
-        let at = now();
+        let at = wall_clock();
         let mut others = Vec::new();
         let mut refused = 0;
         for round in 0..2 {
@@ -330,36 +346,24 @@ impl Rig {
         Ok(())
     }
 
-    /// A relay locks rows and then, to settle, the table; somebody who takes the table first waits for its rows.
+    /// A relay locks rows and then, to settle, the table; somebody who takes the table first waits for its rows. Replies
+    /// of the bus come late meanwhile, so that relays hold rows at any moment.
     async fn deadlock(&self) -> Result<()> {
         let _postgres = self.postgres.lock().await;
         let mut sql = self.database.client().await;
         let watcher = self.database.client().await;
-        let deadlocks = async || {
-            watcher.batch_execute("SELECT pg_stat_clear_snapshot()").await?;
-            let row = watcher.query_one(DEADLOCKS, &[]).await?;
-            anyhow::Ok(row.get::<_, i64>(0))
-        };
-        let before = deadlocks().await?;
-        let at = now();
-        for _ in 0..DEADLOCK_TRIES {
-            let tx = sql.transaction().await?;
-            tx.batch_execute("SET LOCAL lock_timeout = '2s'; LOCK TABLE outbox_events IN SHARE MODE").await?;
-            // The database may choose this transaction as the victim, which is as good.
-            let _ = tx.batch_execute("SELECT FROM outbox_events WHERE status = 'PENDING' FOR UPDATE").await;
-            tx.rollback().await?;
-            if deadlocks().await? > before {
-                self.record(at, Fault::SessionsEnded, "a deadlock was found");
-                return Ok(());
-            }
-        }
-        bail!("no deadlock in {DEADLOCK_TRIES} tries")
+        let at = wall_clock();
+        self.delay_replies(Some(DEADLOCK_DELAY));
+        let found = meet_in_a_deadlock(&mut sql, &watcher).await;
+        self.delay_replies(None);
+        self.record(at, Fault::SessionsEnded, "a deadlock was found");
+        found
     }
 
     async fn fill_disk(&self, random: &mut fastrand::Rng) -> Result<()> {
         let mut postgres = self.postgres.lock().await;
         let folder = self.database_folder().context("the database's disk is nobody else's")?;
-        let at = now();
+        let at = wall_clock();
         let filler = folder.join("filler");
         let mut file = std::fs::File::create(&filler)?;
         let zeros = vec![0; 1 << 20];
@@ -380,7 +384,7 @@ impl Rig {
 
     async fn kill_pooler(&self) -> Result<()> {
         let mut pooler = self.pooler.lock().await;
-        let at = now();
+        let at = wall_clock();
         pooler.as_mut().context("there is no pooler")?.restart().await?;
         self.record(at, Fault::SessionsEnded, "the pooler was killed");
         Ok(())
@@ -389,7 +393,7 @@ impl Rig {
     async fn operate(&self, action: Action) -> Result<()> {
         let _postgres = self.postgres.lock().await;
         let request_id = Uuid::now_v7();
-        let at = now();
+        let at = wall_clock();
         let store = PostgresStore::new(PostgresConfig::from_dsn(&self.database.dsn())?)?;
         let request = Request::everything(action, "operator", "an experiment")?.with_id(request_id);
         let changed = act(&store, &request, Options::default(), |_, _| {}).await?.changed;
@@ -397,6 +401,27 @@ impl Rig {
         self.record(at, fault, format!("{changed} dead letters"));
         Ok(())
     }
+}
+
+/// Takes the table and then the rows, until the database has found a deadlock.
+async fn meet_in_a_deadlock(sql: &mut Client, watcher: &Client) -> Result<()> {
+    let deadlocks = async || {
+        watcher.batch_execute("SELECT pg_stat_clear_snapshot()").await?;
+        let row = watcher.query_one(DEADLOCKS, &[]).await?;
+        anyhow::Ok(row.get::<_, i64>(0))
+    };
+    let before = deadlocks().await?;
+    for _ in 0..DEADLOCK_TRIES {
+        let tx = sql.transaction().await?;
+        tx.batch_execute("SET LOCAL lock_timeout = '5s'; LOCK TABLE outbox_events IN SHARE MODE").await?;
+        // The database may choose this transaction as the victim, which is as good.
+        let _ = tx.batch_execute("SELECT FROM outbox_events WHERE status = 'PENDING' FOR UPDATE").await;
+        tx.rollback().await?;
+        if deadlocks().await? > before {
+            return Ok(());
+        }
+    }
+    bail!("no deadlock in {DEADLOCK_TRIES} tries")
 }
 
 /// Lets a random time pass.

@@ -13,7 +13,6 @@ mod rig;
 use std::time::Duration;
 
 use anyhow::Result;
-use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 pub use self::faults::Kind;
@@ -22,7 +21,7 @@ pub use self::relays::{Replica, Replicas};
 pub use self::report::{ChaosReport, Recovery};
 pub use self::rig::{Rig, RigConfig};
 use crate::checker::check;
-use crate::history::Nanos;
+use crate::history::wall_clock;
 
 /// The most that a relay may send of an event; a larger one becomes a dead letter.
 pub const PAYLOAD_BYTES_MAX: u64 = 64 * 1024;
@@ -46,7 +45,7 @@ pub struct ChaosConfig {
 /// because a server does not come back; what the relays did wrong is in the report.
 pub async fn run(config: &ChaosConfig) -> Result<ChaosReport> {
     let mut random = fastrand::Rng::with_seed(config.seed);
-    let began = now();
+    let began = wall_clock();
     let mut rig = Rig::start(&config.rig).await?;
     rig.start_replicas().await?;
     for number in 1..=config.producers {
@@ -60,14 +59,9 @@ pub async fn run(config: &ChaosConfig) -> Result<ChaosReport> {
         Ok(())
     };
     tokio::try_join!(lanes::all(&rig, &mut random, &calm), time)?;
-    let faulty_until = now();
+    let faulty_until = wall_clock();
     let (rest_after, memory_max) = rig.come_to_rest().await?;
     let history = rig.finish().await?;
     let checked = check(&history);
     Ok(ChaosReport::new(config, &history, checked, began..faulty_until, rest_after, memory_max))
-}
-
-/// Returns the time of this machine: what all records are stamped with.
-pub fn now() -> Nanos {
-    Nanos::try_from(Timestamp::now().as_nanosecond()).expect("a time after 1970")
 }

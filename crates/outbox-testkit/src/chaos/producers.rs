@@ -1,18 +1,18 @@
-//! Applications: they insert events with their business rows, commit most of it, and write down what they know.
+//! Applications: they insert events, commit most of them, and write down what they know.
 
 use std::time::Duration;
 
 use anyhow::Result;
-use gamemesh_outbox::{NewEvent, OutboxPublisher};
+use gamemesh_outbox::NewEvent;
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{PAYLOAD_BYTES_MAX, now};
-use crate::history::collect::postgres::stored;
-use crate::history::{Inserted, Recorder, Transaction, TransactionOutcome};
+use super::PAYLOAD_BYTES_MAX;
+use crate::history::collect::producer as collect;
+use crate::history::{Inserted, Recorder, TransactionOutcome};
 use crate::servers::TestDatabase;
 
 /// The topic of every event; its stream is in the bus's settings.
@@ -40,6 +40,7 @@ impl Producer {
     pub async fn run(mut self, stopping: CancellationToken) -> Result<()> {
         let mut ticks = interval(Duration::from_secs_f64(1.0 / RATE));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut producer = collect::Producer::new(self.name.clone(), self.recorder.clone());
         let mut number = 0;
         let mut client: Option<Client> = None;
         loop {
@@ -53,49 +54,13 @@ impl Producer {
             }
             let Some(connected) = &mut client else { continue };
             number += 1;
-            let (began, producer) = (now(), self.name.clone());
-            let outcome = TransactionOutcome::Aborted;
-            let mut record = Transaction { at: began, began, producer, number, outcome, events: Vec::new() };
-            record.outcome = match self.insert(connected, &mut record).await {
-                Ok(true) => TransactionOutcome::Committed,
-                Ok(false) | Err(Failure::BeforeCommit) => TransactionOutcome::Aborted,
-                Err(Failure::AtCommit) => TransactionOutcome::Unknown,
-            };
-            record.at = now();
-            if record.outcome != TransactionOutcome::Committed {
+            let count = self.random.u64(1..=self.events_max);
+            let events: Vec<NewEvent> = (0..count).map(|place| self.event(number, place)).collect();
+            let commit = self.random.u64(0..100) >= 12;
+            if producer.transact(connected, &events, poison, commit).await != TransactionOutcome::Committed {
                 // Whatever state the connection is in, the next transaction begins with another.
                 client = None;
             }
-            self.recorder.transaction(record);
-        }
-    }
-
-    /// Says whether it was committed; what it inserted is in `record`.
-    async fn insert(&mut self, client: &mut Client, record: &mut Transaction) -> Result<bool, Failure> {
-        let before = |_: tokio_postgres::Error| Failure::BeforeCommit;
-        let mut tx = client.transaction().await.map_err(before)?;
-        let count = self.random.u64(1..=self.events_max);
-        let events: Vec<NewEvent> = (0..count).map(|place| self.event(record.number, place)).collect();
-        record.events = events.iter().map(Inserted::of).collect();
-        let order = "INSERT INTO orders (producer, number) VALUES ($1, $2)";
-        tx.execute(order, &[&self.name, &(record.number as i64)]).await.map_err(before)?;
-        let published = OutboxPublisher::default().publish_all(&mut tx, events).await;
-        published.map_err(|_| Failure::BeforeCommit)?;
-        let ids: Vec<Uuid> = record.events.iter().map(|event| event.id).collect();
-        let mut stored = stored(&tx, &ids).await.map_err(|_| Failure::BeforeCommit)?;
-        for event in &mut record.events {
-            event.stored = stored.remove(&event.id);
-            // The relay weighs what the database makes of it.
-            event.poison = event.stored.is_some_and(|stored| stored.payload.bytes > PAYLOAD_BYTES_MAX);
-        }
-        match self.random.u64(0..100) {
-            0..10 => tx.rollback().await.map(|()| false).map_err(before),
-            // An application that dies: its connection ends without a word.
-            10..12 => Ok(false),
-            _ => tx.commit().await.map(|()| true).map_err(|error| match error.as_db_error() {
-                Some(_) => Failure::BeforeCommit,
-                None => Failure::AtCommit,
-            }),
         }
     }
 
@@ -117,11 +82,7 @@ impl Producer {
     }
 }
 
-/// When a transaction failed.
-#[derive(Clone, Copy, Debug)]
-enum Failure {
-    /// Nothing of it can have been committed.
-    BeforeCommit,
-    /// Nobody told whether it was.
-    AtCommit,
+/// The relay weighs what the database makes of a payload.
+fn poison(event: &Inserted) -> bool {
+    event.stored.is_some_and(|stored| stored.payload.bytes > PAYLOAD_BYTES_MAX)
 }

@@ -18,9 +18,8 @@ use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
-use super::now;
 use crate::history::collect::relay::{TARGET, log_line};
-use crate::history::{Counters, Exit, Recorder, RelayEvent, RelayRecord, RelayRun, collect};
+use crate::history::{Counters, Exit, Recorder, RelayEvent, RelayRecord, RelayRun, collect, wall_clock};
 use crate::proxy::TcpProxy;
 
 /// One replica: a place in which one process after the other runs, behind its own proxies.
@@ -141,7 +140,11 @@ impl Replica {
             Some(signal) => Exit::Signal(signal),
             None => Exit::Code(status.code().unwrap_or_default()),
         };
-        self.recorder.relay(RelayRecord { at: now(), relay: running.run.clone(), event: RelayEvent::Exited(exit) });
+        self.recorder.relay(RelayRecord {
+            at: wall_clock(),
+            relay: running.run.clone(),
+            event: RelayEvent::Exited(exit),
+        });
         Ok((running.run, status))
     }
 

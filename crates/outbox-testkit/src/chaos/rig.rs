@@ -11,12 +11,12 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::PAYLOAD_BYTES_MAX;
 use super::producers::Producer;
 use super::relays::{Replica, Replicas};
-use super::{PAYLOAD_BYTES_MAX, now};
 use crate::history::collect::nats;
 use crate::history::collect::postgres::ChangeLog;
-use crate::history::{Configuration, Facts, Fault, FaultRecord, History, Nanos, Recorder, Rest};
+use crate::history::{Configuration, Facts, Fault, FaultRecord, History, Nanos, Recorder, Rest, wall_clock};
 use crate::servers::{NatsServer, PgBouncer, PostgresServer, TestDatabase};
 
 /// How long a system without faults may take until nothing is on its way any more.
@@ -114,7 +114,6 @@ impl Rig {
         let environment = environment(config);
         migrate(config, &database).await?;
         let sql = database.client().await;
-        sql.batch_execute("CREATE TABLE orders (producer text, number bigint)").await?;
         let log = ChangeLog::create(sql, "outbox_history").await?;
         let following = CancellationToken::new();
         let changes = tokio::spawn(follow(log, database.clone(), recorder.clone(), following.clone()));
@@ -247,8 +246,7 @@ impl Rig {
 
     /// Connects to the bus directly.
     pub(super) async fn jetstream(&self) -> Result<jetstream::Context> {
-        let urls: Vec<String> = self.nats.lock().await.iter().map(NatsServer::url).collect();
-        Ok(jetstream::new(async_nats::connect(urls).await?))
+        Ok(jetstream::new(async_nats::connect(urls(&self.nats.lock().await)).await?))
     }
 
     /// Reads the counters of every relay once the gauges agree that nothing is pending.
@@ -267,7 +265,7 @@ impl Rig {
                     relays.push(counters);
                 }
                 if settled {
-                    return Ok(Rest { at: now(), pending: 0, failed, relays });
+                    return Ok(Rest { at: wall_clock(), pending: 0, failed, relays });
                 }
             }
         };
@@ -276,8 +274,12 @@ impl Rig {
 
     /// Records a fault that is over: `fault` began at `at`.
     pub fn record(&self, at: Nanos, fault: Fault, details: impl Into<String>) {
-        self.recorder.fault(FaultRecord { at, until: Some(now()), fault, details: details.into() });
+        self.recorder.fault(FaultRecord { at, until: Some(wall_clock()), fault, details: details.into() });
     }
+}
+
+pub(super) fn urls(servers: &[NatsServer]) -> Vec<String> {
+    servers.iter().map(NatsServer::url).collect()
 }
 
 fn environment(config: &RigConfig) -> Vec<(String, String)> {

@@ -6,43 +6,44 @@ use tokio_postgres::error::Severity;
 use tokio_postgres::{Client, Error, Transaction};
 
 use super::postgres::stored;
-use crate::history::{self, Inserted, Nanos, Recorder, TransactionOutcome};
+use crate::history::{self, Inserted, Recorder, TransactionOutcome, wall_clock};
 
 /// A producer that records what it does.
 #[derive(Debug)]
 pub struct Producer {
     name: String,
     recorder: Recorder,
-    clock: fn() -> Nanos,
     transactions: u64,
 }
 
 impl Producer {
     /// Builds a producer; `name` is for it alone.
     pub fn new(name: impl Into<String>, recorder: Recorder) -> Self {
-        Self { name: name.into(), recorder, clock: history::wall_clock, transactions: 0 }
+        Self { name: name.into(), recorder, transactions: 0 }
     }
 
     /// Inserts `events` in one transaction, unchecked, reads them back, and commits or rolls back as wished. `poison` says
-    /// that a bus may reject them. Whatever goes wrong is recorded as what is known of the outcome, and returned.
+    /// which of them a bus may reject. Whatever goes wrong is recorded as what is known of the outcome, and returned.
     pub async fn transact(
         &mut self,
         client: &mut Client,
         events: &[NewEvent],
-        poison: bool,
+        poison: impl Fn(&Inserted) -> bool,
         commit: bool,
     ) -> TransactionOutcome {
         self.transactions += 1;
-        let began = (self.clock)();
-        let mut inserted: Vec<Inserted> =
-            events.iter().map(|event| Inserted { poison, ..Inserted::of(event) }).collect();
+        let began = wall_clock();
+        let mut inserted: Vec<Inserted> = events.iter().map(Inserted::of).collect();
         let outcome = match insert(client, events, &mut inserted).await {
             Ok(tx) if commit => outcome(tx.commit().await),
             // A rollback that gets no answer is one all the same.
             Ok(tx) => tx.rollback().await.map_or(TransactionOutcome::Aborted, |()| TransactionOutcome::Aborted),
             Err(_) => TransactionOutcome::Aborted,
         };
-        let (at, producer) = ((self.clock)(), self.name.clone());
+        for event in &mut inserted {
+            event.poison = poison(event);
+        }
+        let (at, producer) = (wall_clock(), self.name.clone());
         let number = self.transactions;
         let record = history::Transaction { at, began, producer, number, outcome, events: inserted };
         self.recorder.transaction(record);
