@@ -44,13 +44,17 @@ BEGIN
           AND relname IN ('outbox_events', 'outbox_migrations', 'outbox_audit')
         UNION ALL
         SELECT format('FUNCTION %s', oid::regprocedure) FROM pg_proc
-        WHERE pronamespace = current_schema()::regnamespace AND proname IN ('outbox_publish', 'outbox_uuid_v7', 'outbox_error_class')
+        WHERE pronamespace = current_schema()::regnamespace AND proname IN (
+            'outbox_publish', 'outbox_uuid_v7', 'outbox_error_class', 'outbox_wait_for_due'
+        )
     LOOP
         EXECUTE format('ALTER %s OWNER TO outbox_owner', object);
         EXECUTE format('REVOKE ALL ON %s FROM PUBLIC, outbox_producer, outbox_relay, outbox_deleter, outbox_pruner, '
                        'outbox_operator, outbox_viewer', object);
         IF object LIKE 'FUNCTION %outbox_error_class%' THEN
             EXECUTE format('GRANT EXECUTE ON %s TO outbox_relay, outbox_operator, outbox_viewer', object);
+        ELSIF object LIKE 'FUNCTION %outbox_wait_for_due%' THEN
+            EXECUTE format('GRANT EXECUTE ON %s TO outbox_relay', object);
         ELSIF object LIKE 'FUNCTION %' THEN
             EXECUTE format('GRANT EXECUTE ON %s TO outbox_producer', object);
         END IF;

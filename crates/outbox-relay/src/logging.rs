@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::filter::{EnvFilter, LevelFilter, Targets};
+use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, Targets, filter_fn};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Layer, fmt};
 
@@ -43,6 +43,9 @@ where
     };
     let level = log.level.as_ref().map_or(level, |level| &level.0);
     let filter = EnvFilter::builder().parse(level).expect("the settings were checked");
+    // Spans are for the collector. Nobody logs within the span of an event, and formatting one for each takes longer than
+    // to send it.
+    let filter = filter.and(filter_fn(|metadata| metadata.is_event()));
     let format = log.format.unwrap_or(format);
     let lines = fmt::layer().with_writer(std::io::stderr);
     match format {

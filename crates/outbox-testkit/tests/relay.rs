@@ -8,7 +8,7 @@ use gamemesh_outbox::bus::memory::MemoryBus;
 use gamemesh_outbox::bus::{Ack, BusError, BusErrorKind, BusPublisher, Receipt};
 use gamemesh_outbox::relay::{Backoff, Relay, RelayConfig};
 use gamemesh_outbox::store::memory::{MemoryClaim, MemoryStore};
-use gamemesh_outbox::store::{Backlog, ClaimLimit, OnPublished, Status, Store, StoreError};
+use gamemesh_outbox::store::{Backlog, ClaimLimit, OnPublished, Route, Status, Store, StoreError};
 use gamemesh_outbox::telemetry::{Progress, Telemetry};
 use gamemesh_outbox::{Event, NewEvent, OutboxPublisher};
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -371,8 +371,8 @@ impl Store for StandsStill {
         self.inner.backlog().await
     }
 
-    async fn wait_for_work(&self, at_most: Duration) {
-        self.inner.wait_for_work(at_most).await;
+    async fn wait_for_work(&self, at_most: Duration, except: &[Route]) -> bool {
+        self.inner.wait_for_work(at_most, except).await
     }
 }
 

@@ -363,9 +363,9 @@ async fn a_commit_by_another_connection_wakes_a_waiting_relay() {
     let database = Database::new().await;
     let hour = Duration::from_secs(3600);
     // The first call reports what happened before it.
-    database.store.wait_for_work(hour).await;
+    database.store.wait_for_work(hour, &[]).await;
     let store = database.store.clone();
-    let waiting = tokio::spawn(async move { store.wait_for_work(hour).await });
+    let waiting = tokio::spawn(async move { store.wait_for_work(hour, &[]).await });
     database.insert(1).await;
     waiting.await.expect("it wakes");
 }

@@ -7,8 +7,10 @@ use crate::validate::Validator;
 /// How a relay works. The defaults are those of `outbox-relay`.
 #[derive(Clone, Debug)]
 pub struct RelayConfig {
-    /// Most events of one batch.
+    /// Most events of one batch while no backlog is seen.
     pub batch_size: u32,
+    /// To which size batches grow while each is full.
+    pub batch_size_max: u32,
     /// Most payload bytes of one batch.
     pub batch_bytes: u64,
     /// Batches in progress at the same time, each with a database connection of its own.
@@ -37,6 +39,7 @@ impl Default for RelayConfig {
     fn default() -> Self {
         Self {
             batch_size: 100,
+            batch_size_max: 1000,
             batch_bytes: 4 * 1024 * 1024,
             workers: 4,
             poll_interval: Duration::from_secs(1),

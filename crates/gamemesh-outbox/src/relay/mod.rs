@@ -27,6 +27,7 @@
 //! ```
 
 mod backoff;
+mod batch;
 mod breaker;
 mod config;
 mod decide;
@@ -47,6 +48,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
 pub use self::backoff::Backoff;
+use self::batch::BatchSize;
 use self::breaker::Breaker;
 pub use self::config::RelayConfig;
 pub use self::decide::{Verdict, decide};
@@ -75,6 +77,7 @@ struct Inner<S, B> {
     /// Opens while the store is down.
     store_breaker: Breaker,
     paused: PausedRoutes,
+    batch_size: BatchSize,
     /// Rung by a worker that found a full batch: there is more than it can carry alone.
     more_work: Notify,
 }
@@ -112,6 +115,7 @@ impl<S: Store, B: BusPublisher> Relay<S, B> {
             bus_breaker: Breaker::new(config.outage),
             store_breaker: Breaker::new(config.outage),
             paused: PausedRoutes::new(config.outage),
+            batch_size: BatchSize::new(config.batch_size, config.batch_size_max),
             more_work: Notify::new(),
             config,
         };
@@ -161,8 +165,7 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
             match self.turn_when_admitted(&stopping).await? {
                 Turn::Full | Turn::Outage => {}
                 Turn::Idle | Turn::Partial if worker == 0 => {
-                    let wait = self.store.wait_for_work(self.config.poll_interval);
-                    tokio::select! { biased; () = stopping.cancelled() => {}, () = wait => {} }
+                    tokio::select! { biased; () = stopping.cancelled() => {}, () = self.wait_for_work() => {} }
                 }
                 Turn::Idle | Turn::Partial => {
                     tokio::select! { biased; () = stopping.cancelled() => {}, () = self.more_work.notified() => {} }
@@ -173,6 +176,13 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
             self.turn().await?;
         }
         Ok(())
+    }
+
+    /// Waits until something may be due. The store may know that nothing is: then no claim has to find that out.
+    async fn wait_for_work(&self) {
+        while !self.store.wait_for_work(self.config.poll_interval, &self.paused.current()).await {
+            self.telemetry.polled(self.bus_breaker.is_closed());
+        }
     }
 
     /// Waits for both breakers, takes a turn, and tells them how it went.
@@ -232,6 +242,8 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
             };
             crash_point("publish.after");
             let (outcomes, outage) = self.judge(&events, &receipts);
+            // An outage is no time for large batches.
+            self.batch_size.learn(limit.events, outcomes.len(), full && !outage);
             self.telemetry.settling(&history, &outcomes);
             let policy = self.config.settle_policy();
             let started = Instant::now();
@@ -253,7 +265,7 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
 
     fn claim_limit(&self) -> ClaimLimit {
         ClaimLimit {
-            events: self.config.batch_size,
+            events: self.batch_size.next(),
             bytes: self.config.batch_bytes,
             event_bytes: self.config.validator.payload_bytes_max,
             // Publishing takes at most this long; the same again for everything around it.

@@ -92,8 +92,10 @@ fn open_span(event: &mut Event) -> Span {
         trace_id = event.carrier.trace_id().map(field::display),
         outcome = field::Empty,
     );
-    resume_from_carrier(&span, &event.carrier);
-    event.carrier.merge(inject_carrier(&span));
+    if !span.is_disabled() {
+        resume_from_carrier(&span, &event.carrier);
+        event.carrier.merge(inject_carrier(&span));
+    }
     span
 }
 

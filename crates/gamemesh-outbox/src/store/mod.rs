@@ -30,7 +30,8 @@ pub trait Store: Send + Sync + 'static {
     /// What a successful claim returns.
     type Claim: Claim;
 
-    /// Claims the oldest due events, by `available_at`, up to `limit`; `None` when there are none.
+    /// Claims the oldest due events, by `available_at`, up to `limit`; `None` when there are none. While there are more due
+    /// than one claim holds, events that were given back or committed late may come a moment after younger ones.
     ///
     /// While the claim lives no other claim, by this relay or another replica, holds any of its events. Ownership ends
     /// with the claim or with the process: nothing expires. One unreadable row comes back as an event with a
@@ -40,8 +41,9 @@ pub trait Store: Send + Sync + 'static {
     /// Counts what is waiting and what was set aside.
     fn backlog(&self) -> impl Future<Output = Result<Backlog, StoreError>> + Send;
 
-    /// Returns when new work may have arrived, after `at_most` in any case. A hint: polling stays the truth.
-    fn wait_for_work(&self, at_most: Duration) -> impl Future<Output = ()> + Send;
+    /// Returns when work may have arrived outside of the routes `except`, after `at_most` in any case. `false` says that the
+    /// store has looked and nothing is due; otherwise it is a hint, and only a claim tells.
+    fn wait_for_work(&self, at_most: Duration, except: &[Route]) -> impl Future<Output = bool> + Send;
 }
 
 /// Events held by one relay. Settling consumes the claim; dropping it gives its events back untouched.

@@ -215,6 +215,7 @@ fn relay(values: &Values) -> RelayConfig {
     let retry_max = values.get(&settings::RETRY_BACKOFF_MAX);
     RelayConfig {
         batch_size: values.get(&settings::BATCH_SIZE),
+        batch_size_max: values.get(&settings::BATCH_SIZE_MAX),
         batch_bytes: values.get(&settings::BATCH_BYTES),
         workers: values.get(&settings::WORKERS),
         poll_interval: values.get(&settings::POLL_INTERVAL),

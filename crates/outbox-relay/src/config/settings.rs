@@ -88,7 +88,14 @@ settings! {
     BATCH_SIZE: u32 {
         env: "OUTBOX_BATCH_SIZE", key: "outbox.batch_size", default: Some("100"),
         expected: "a whole number from 1 to 10000",
-        help: "Most events of one batch, which is one database transaction.";
+        help: "Most events of one batch, which is one database transaction, while no backlog is seen.";
+        parse: |text| whole(text, 1..=10_000),
+    }
+    BATCH_SIZE_MAX: u32 {
+        env: "OUTBOX_BATCH_SIZE_MAX", key: "outbox.batch_size_max", default: Some("1000"),
+        expected: "a whole number from 1 to 10000",
+        help: "To how many events batches grow while each is full. A crash can repeat as many events as are in flight: \
+               this, times the workers.";
         parse: |text| whole(text, 1..=10_000),
     }
     BATCH_BYTES: u64 {

@@ -83,8 +83,10 @@ impl Plan {
         let count = dice.number(2..=5);
         let replica = || {
             let poll_interval = dice.millis(100..=1_500);
+            let batch_size = dice.pick(&[1, 2, 3, 5, 10, 20]);
             RelayConfig {
-                batch_size: dice.pick(&[1, 2, 3, 5, 10, 20]),
+                batch_size,
+                batch_size_max: 4 * batch_size,
                 batch_bytes: dice.pick(&[60, 500, 1_000_000]),
                 workers: dice.pick(&[1, 1, 2, 4]),
                 poll_interval,

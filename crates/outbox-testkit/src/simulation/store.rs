@@ -4,7 +4,7 @@ use std::time::Duration;
 use gamemesh_outbox::Event;
 use gamemesh_outbox::store::memory::{MemoryClaim, MemoryStore};
 use gamemesh_outbox::store::{
-    Backlog, Claim, ClaimLimit, Outcome, Prune, SettlePolicy, Settled, Store, StoreError, StoreErrorKind,
+    Backlog, Claim, ClaimLimit, Outcome, Prune, Route, SettlePolicy, Settled, Store, StoreError, StoreErrorKind,
 };
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -87,9 +87,10 @@ impl Store for SimStore {
         backlog
     }
 
-    async fn wait_for_work(&self, at_most: Duration) {
-        self.world.store.wait_for_work(at_most).await;
+    async fn wait_for_work(&self, at_most: Duration, except: &[Route]) -> bool {
+        let hint = self.world.store.wait_for_work(at_most, except).await;
         self.process.gate().await;
+        hint
     }
 }
 

@@ -136,7 +136,8 @@ async fn a_server_that_comes_up_later_is_found() {
 
 #[tokio::test]
 async fn an_outage_is_never_acknowledged_and_ends_with_the_servers_return() {
-    let mut server = RedisServer::start().await.unwrap();
+    // By default a server that is killed may take with it what it acknowledged while its disk was busy.
+    let mut server = RedisServer::start_with(&["--appendfsync", "always"]).await.unwrap();
     let bus = connect(&server).await;
     // At the same time, so that there are two connections to lose.
     let (one, two) = ([event(PLAYER, "registered")], [event(PLAYER, "registered")]);

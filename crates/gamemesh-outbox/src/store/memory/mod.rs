@@ -311,9 +311,10 @@ impl Store for MemoryStore {
         })
     }
 
-    async fn wait_for_work(&self, at_most: Duration) {
-        // The deadline alone is a normal end.
+    async fn wait_for_work(&self, at_most: Duration, _except: &[Route]) -> bool {
+        // The deadline alone is a normal end: what had to wait may be due.
         let _ = tokio::time::timeout(at_most, self.shared.committed.notified()).await;
+        true
     }
 }
 

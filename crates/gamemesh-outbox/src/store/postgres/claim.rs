@@ -1,17 +1,19 @@
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::{join, try_join3};
 use tokio_postgres::Error;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use super::position::{Place, Position, Unsettled};
+use super::row::{self, Column};
 use super::session::{Session, answer};
-use super::{row, sql};
+use super::sql;
 use crate::crash_point::crash_point;
 use crate::event::Event;
 use crate::store::{
-    Claim, ClaimLimit, OnPublished, Outcome, SettlePolicy, Settled, StoreError, StoreErrorKind, last_error_text,
+    Claim, ClaimLimit, OnPublished, Outcome, Route, SettlePolicy, Settled, StoreError, StoreErrorKind, last_error_text,
 };
 
 /// How much longer than the server the relay waits, so that the server's answer tells what happened where there is one.
@@ -25,8 +27,11 @@ pub struct PostgresClaim {
     session: Session,
     lifetime: Duration,
     ids: Vec<Uuid>,
+    /// Where the rows lie, in claim order.
+    places: Vec<row::Place>,
     events: Vec<Event>,
     more_due: bool,
+    unsettled: Unsettled,
 }
 
 impl PostgresClaim {
@@ -34,21 +39,38 @@ impl PostgresClaim {
     pub(super) async fn open(
         session: Session,
         limit: &ClaimLimit,
+        position: &Position,
         synchronous_commit: bool,
     ) -> Result<Option<Self>, StoreError> {
         const DOING: &str = "cannot claim events";
-        let claim = claim(&session, limit, synchronous_commit);
-        let rows = answer(DOING, limit.lifetime + GRACE, claim).await?;
-        if rows.is_empty() {
+        let mut from = position.next();
+        let (rows, took) = loop {
+            let began = Instant::now();
+            let claim = claim(&session, limit, from, synchronous_commit);
+            let rows = answer(DOING, limit.lifetime + GRACE, claim).await?;
+            let took = began.elapsed();
+            if !rows.is_empty() {
+                break (rows, took);
+            }
             answer(DOING, GRACE, session.client().batch_execute("COMMIT")).await?;
-            session.give_back();
-            return Ok(None);
-        }
-        let locked = rows[0].get::<_, i64>("locked");
-        let more_due = locked == i64::from(limit.events) || locked > rows.len() as i64;
+            position.nothing_due(from, took);
+            if from == Place::START {
+                session.give_back();
+                return Ok(None);
+            }
+            from = Place::START;
+        };
+        let within = rows.iter().take_while(|row| !Column::Beyond.of::<bool>(row)).count();
+        let last = &rows[within - 1];
+        let more_due = rows.len() == limit.events as usize || within < rows.len();
+        let last = Place { at: Column::AvailableAt.of(last), id: Column::Id.of(last) };
+        position.claimed(from, last, more_due, took);
+        let rows = &rows[..within];
         let events: Vec<Event> = rows.iter().map(|row| row::event(row, limit.event_bytes)).collect();
         let ids = events.iter().map(|event| event.id).collect();
-        Ok(Some(Self { session, lifetime: limit.lifetime, ids, events, more_due }))
+        let places = rows.iter().map(|row| Column::Place.of(row)).collect();
+        let unsettled = Unsettled::new(position.clone());
+        Ok(Some(Self { session, lifetime: limit.lifetime, ids, places, events, more_due, unsettled }))
     }
 }
 
@@ -63,12 +85,12 @@ impl Claim for PostgresClaim {
 
     async fn settle(self, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {
         const DOING: &str = "cannot settle events";
-        let changes = Changes::of(&self.ids, outcomes);
+        let changes = Changes::of(&self.ids, &self.places, outcomes);
         crash_point("settle.before");
         let settle = async {
             let (published, charged, deferred) = changes.write(&self.session, policy).await?;
             // A transaction that changed less than it held is not committed: something else is at work on the table.
-            let complete = published == changes.published.len() as u64
+            let complete = published == changes.published.ids.len() as u64
                 && charged.len() == changes.charged.ids.len()
                 && deferred == changes.deferred.ids.len() as u64;
             crash_point("settle.written");
@@ -85,6 +107,9 @@ impl Claim for PostgresClaim {
             return Err(StoreError::new(StoreErrorKind::Unavailable, format!("{DOING}: {problem}")));
         }
         self.session.give_back();
+        if !changes.released {
+            self.unsettled.settled();
+        }
 
         let retrying = charged.iter().filter(|charged| !charged.failed).count() as u64;
         let dead_lettered = charged.iter().filter(|charged| charged.failed).map(|charged| charged.id).collect();
@@ -101,10 +126,10 @@ impl fmt::Debug for PostgresClaim {
 async fn claim(
     session: &Session,
     limit: &ClaimLimit,
+    from: Place,
     synchronous_commit: bool,
 ) -> Result<Vec<tokio_postgres::Row>, Error> {
-    let topics: Vec<&str> = limit.except.iter().map(|route| route.topic.as_str()).collect();
-    let event_types: Vec<&str> = limit.except.iter().map(|route| route.event_type.as_str()).collect();
+    let (topics, event_types) = pairs(&limit.except);
     let begin = begin(limit.lifetime, synchronous_commit);
     let (began, rows) = join(
         session.client().batch_execute(&begin),
@@ -116,6 +141,8 @@ async fn claim(
                 (&int8(limit.event_bytes), Type::INT8),
                 (&topics, Type::TEXT_ARRAY),
                 (&event_types, Type::TEXT_ARRAY),
+                (&from.at, Type::TIMESTAMPTZ),
+                (&from.id, Type::UUID),
             ],
         ),
     )
@@ -123,15 +150,24 @@ async fn claim(
     began.and(rows)
 }
 
+/// Returns routes as the two arrays that the statements take.
+pub(super) fn pairs(routes: &[Route]) -> (Vec<&str>, Vec<&str>) {
+    routes.iter().map(|route| (route.topic.as_str(), route.event_type.as_str())).unzip()
+}
+
 /// Begins the transaction, whatever the database's defaults are: under a stricter isolation a skipped row may fail the
-/// claim. Its settings end with it, so that a pooler can hand the connection to somebody else afterwards.
+/// claim. The queue is always walked in its order, whatever the statistics say of a table whose rows come and go. The
+/// settings end with the transaction, so that a pooler can hand the connection to somebody else afterwards.
 fn begin(lifetime: Duration, synchronous_commit: bool) -> String {
     let lifetime_ms = lifetime.as_millis().clamp(1, i32::MAX as u128);
     let mut begin = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
          SET LOCAL idle_in_transaction_session_timeout = {lifetime_ms}; \
          SET LOCAL statement_timeout = {lifetime_ms}; \
-         SET LOCAL lock_timeout = '5s'"
+         SET LOCAL lock_timeout = '5s'; \
+         SET LOCAL enable_seqscan = off; \
+         SET LOCAL enable_bitmapscan = off; \
+         SET LOCAL enable_sort = off"
     );
     if !synchronous_commit {
         // Losing a mark costs a duplicate with the same id, never an event.
@@ -143,10 +179,18 @@ fn begin(lifetime: Duration, synchronous_commit: bool) -> String {
 /// What a settled claim writes, as the arrays that the statements take. Released events need no change.
 #[derive(Default)]
 struct Changes {
-    published: Vec<Uuid>,
+    published: Published,
     charged: Waiting,
     errors: Vec<String>,
     deferred: Waiting,
+    /// Whether anything is given back.
+    released: bool,
+}
+
+#[derive(Default)]
+struct Published {
+    places: Vec<row::Place>,
+    ids: Vec<Uuid>,
 }
 
 #[derive(Default)]
@@ -168,18 +212,21 @@ struct Charged {
 }
 
 impl Changes {
-    fn of(ids: &[Uuid], outcomes: Vec<Outcome>) -> Self {
+    fn of(ids: &[Uuid], places: &[row::Place], outcomes: Vec<Outcome>) -> Self {
         assert_eq!(outcomes.len(), ids.len(), "one outcome for each claimed event");
         let mut changes = Self::default();
-        for (&id, outcome) in ids.iter().zip(outcomes) {
+        for ((&id, &place), outcome) in ids.iter().zip(places).zip(outcomes) {
             match outcome {
-                Outcome::Published => changes.published.push(id),
+                Outcome::Published => {
+                    changes.published.places.push(place);
+                    changes.published.ids.push(id);
+                }
                 Outcome::Charged { error, retry_in } => {
                     changes.charged.push(id, retry_in);
                     changes.errors.push(last_error_text(&error));
                 }
                 Outcome::Deferred { retry_in } => changes.deferred.push(id, retry_in),
-                Outcome::Released => {}
+                Outcome::Released => changes.released = true,
             }
         }
         changes
@@ -191,14 +238,15 @@ impl Changes {
     }
 
     async fn publish(&self, session: &Session, on_published: OnPublished) -> Result<u64, Error> {
-        if self.published.is_empty() {
+        if self.published.ids.is_empty() {
             return Ok(0);
         }
         let sql = match on_published {
             OnPublished::Mark => sql::MARK_PUBLISHED,
             OnPublished::Delete => sql::DELETE_PUBLISHED,
         };
-        session.client().execute_typed(sql, &[(&self.published, Type::UUID_ARRAY)]).await
+        let Published { places, ids } = &self.published;
+        session.client().execute_typed(sql, &[(places, Type::TID_ARRAY), (ids, Type::UUID_ARRAY)]).await
     }
 
     async fn charge(&self, session: &Session, policy: &SettlePolicy) -> Result<Vec<Charged>, Error> {
@@ -233,6 +281,7 @@ pub(super) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX).min(MICROS_MAX)
 }
 
-fn int8(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
+/// A limit that statements can still calculate with.
+fn int8(limit: u64) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX).min(i64::MAX / 16)
 }

@@ -13,11 +13,23 @@ use crate::store::payload_too_large;
 
 /// Microseconds since 2000-01-01 UTC, as the server sends them. It knows infinities and years that no other clock has,
 /// so reading one never fails; turning it into a [`Timestamp`] may.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct ServerTime(i64);
 
 impl ServerTime {
     const EPOCH_MICROS: i64 = 946_684_800_000_000;
+    /// Before every other.
+    pub(super) const FIRST: Self = Self(i64::MIN);
+
+    #[cfg(test)]
+    pub(super) fn at(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// The time a second before, for infinities they themselves.
+    pub(super) fn a_second_before(self) -> Self {
+        if matches!(self.0, i64::MIN | i64::MAX) { self } else { Self(self.0.saturating_sub(1_000_000)) }
+    }
 
     fn timestamp(self) -> Option<Timestamp> {
         Timestamp::from_microsecond(self.0.checked_add(Self::EPOCH_MICROS)?).ok()
@@ -62,14 +74,67 @@ impl<'a> FromSql<'a> for ServerTime {
     }
 }
 
+/// A row version's place in the table: block and line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place([u8; 6]);
+
+impl ToSql for Place {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.extend_from_slice(&self.0);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TID
+    }
+
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Place {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(raw.try_into()?))
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TID
+    }
+}
+
+/// The columns of `claim.sql`, in their order there: looking a name up for each value of each row would take longer than
+/// reading it.
+#[derive(Clone, Copy)]
+pub(super) enum Column {
+    Place,
+    Id,
+    Topic,
+    EventType,
+    Payload,
+    PayloadBytes,
+    Carrier,
+    Headers,
+    EventKey,
+    CreatedAt,
+    AttemptCount,
+    AvailableAt,
+    Beyond,
+}
+
+impl Column {
+    /// Reads what the statement never leaves out.
+    pub(super) fn of<'a, T: FromSql<'a>>(self, row: &'a Row) -> T {
+        row.get(self as usize)
+    }
+}
+
 /// Reads a row of `claim.sql`. Whatever is wrong with it becomes the event's defect: the columns are data that anybody
 /// may have written, and the neighbours must not suffer.
 pub(super) fn event(row: &Row, event_bytes: u64) -> Event {
-    let id = row.get("id");
+    let id = Column::Id.of(row);
     let mut defect = None;
-    let topic = or_defect(text(row, "topic"), &mut defect).unwrap_or_default();
-    let event_type = or_defect(text(row, "event_type"), &mut defect).unwrap_or_default();
-    let key = or_defect(text(row, "event_key"), &mut defect);
+    let topic = or_defect(text(row, Column::Topic, "topic"), &mut defect).unwrap_or_default();
+    let event_type = or_defect(text(row, Column::EventType, "event_type"), &mut defect).unwrap_or_default();
+    let key = or_defect(text(row, Column::EventKey, "event_key"), &mut defect);
     let headers = or_defect(headers(row), &mut defect);
     let payload = or_defect(payload(row, event_bytes), &mut defect);
     let created_at = or_defect(created_at(row), &mut defect);
@@ -77,7 +142,7 @@ pub(super) fn event(row: &Row, event_bytes: u64) -> Event {
         tracing::warn!(event_id = %id, "unreadable carrier: the event starts a new trace");
         Carrier::default()
     });
-    let attempt_count = row.get::<_, Option<i32>>("attempt_count").unwrap_or_default();
+    let attempt_count = Column::AttemptCount.of::<Option<i32>>(row).unwrap_or_default();
     Event { id, topic, event_type, payload, carrier, headers, key, created_at, attempt_count, defect }
 }
 
@@ -94,18 +159,18 @@ fn or_defect<T: Default>(value: Result<T, String>, defect: &mut Option<String>) 
     })
 }
 
-fn text(row: &Row, column: &str) -> Result<Option<String>, String> {
+fn text(row: &Row, column: Column, name: &str) -> Result<Option<String>, String> {
     // Fails only where the database's encoding lets bytes through that are no text.
-    row.try_get(column).map_err(|_| format!("column {column} is not UTF-8"))
+    row.try_get(column as usize).map_err(|_| format!("column {name} is not UTF-8"))
 }
 
 fn headers(row: &Row) -> Result<Headers, String> {
-    let Some(headers) = text(row, "headers")? else { return Ok(Headers::new()) };
+    let Some(headers) = text(row, Column::Headers, "headers")? else { return Ok(Headers::new()) };
     serde_json::from_str(&headers).map_err(|_| "column headers: expected a JSON object of strings".into())
 }
 
 fn carrier(row: &Row) -> Option<Carrier> {
-    match text(row, "carrier") {
+    match text(row, Column::Carrier, "carrier") {
         Ok(Some(carrier)) => Carrier::from_json(&carrier).ok(),
         Ok(None) => Some(Carrier::default()),
         Err(_) => None,
@@ -113,7 +178,7 @@ fn carrier(row: &Row) -> Option<Carrier> {
 }
 
 fn payload(row: &Row, event_bytes: u64) -> Result<Bytes, String> {
-    match (text(row, "payload")?, row.get::<_, Option<i64>>("payload_bytes")) {
+    match (text(row, Column::Payload, "payload")?, Column::PayloadBytes.of::<Option<i64>>(row)) {
         (Some(payload), _) => Ok(payload.into()),
         (None, Some(got)) => Err(payload_too_large(event_bytes, got.unsigned_abs())),
         (None, None) => Err("column payload is NULL".into()),
@@ -121,7 +186,7 @@ fn payload(row: &Row, event_bytes: u64) -> Result<Bytes, String> {
 }
 
 fn created_at(row: &Row) -> Result<Timestamp, String> {
-    let created_at: Option<ServerTime> = row.get("created_at");
+    let created_at: Option<ServerTime> = Column::CreatedAt.of(row);
     let timestamp = created_at.and_then(ServerTime::timestamp);
     timestamp.ok_or_else(|| "column created_at: expected a time between the years -9999 and 9999".into())
 }

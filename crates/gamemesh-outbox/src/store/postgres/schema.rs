@@ -27,11 +27,13 @@ pub static EXAMPLE_MIGRATIONS: [Migration; 2] = [
     migration!(2, "create_player_stats", "0002_create_player_stats"),
 ];
 
-static MIGRATIONS: [Migration; 4] = [
+static MIGRATIONS: [Migration; 6] = [
     migration!(3, "create_outbox_events", "0003_create_outbox_events"),
     migration!(4, "outbox_dead_letter", "0004_outbox_dead_letter"),
     migration!(5, "outbox_due_keys_headers", "0005_outbox_due_keys_headers"),
     migration!(6, "outbox_audit", "0006_outbox_audit"),
+    migration!(7, "outbox_claim_order", "0007_outbox_claim_order"),
+    migration!(8, "outbox_wait_for_due", "0008_outbox_wait_for_due"),
 ];
 
 /// What the relay's statements name.

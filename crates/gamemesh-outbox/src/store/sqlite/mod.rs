@@ -56,7 +56,7 @@ pub use self::config::SqliteConfig;
 use self::error::{is_busy, store_error};
 use self::ownership::Ownership;
 use self::watch::CommitWatch;
-use super::{Backlog, ClaimLimit, Store, StoreError};
+use super::{Backlog, ClaimLimit, Route, Store, StoreError};
 
 const BACKLOG: &str = include_str!("sql/backlog.sql");
 
@@ -135,8 +135,9 @@ impl Store for SqliteStore {
         })
     }
 
-    async fn wait_for_work(&self, at_most: Duration) {
-        // The deadline alone is a normal end.
+    async fn wait_for_work(&self, at_most: Duration, _except: &[Route]) -> bool {
+        // The deadline alone is a normal end: what had to wait may be due.
         let _ = tokio::time::timeout(at_most, self.inner.commits.committed()).await;
+        true
     }
 }

@@ -25,7 +25,7 @@ const WAL_BYTES_MAX: i64 = 1024 * 1024 * 1024;
 
 /// The indexes, what creates each, and whether nothing works without it.
 const EXPECTED: [(&str, &str, bool); 4] = [
-    ("idx_outbox_due", "(available_at) WHERE status = 'PENDING'", true),
+    ("idx_outbox_due", "(available_at, id) WHERE status = 'PENDING'", true),
     ("idx_outbox_pending", "(created_at) WHERE status = 'PENDING'", false),
     ("idx_outbox_failed", "(created_at) WHERE status = 'FAILED'", false),
     ("idx_outbox_published", "(published_at) WHERE status = 'PUBLISHED'", false),

@@ -33,4 +33,5 @@ statements! {
     SHOW = "show.sql";
     RELAYS = "relays.sql";
     TOPICS = "topics.sql";
+    WAIT_FOR_DUE = "wait_for_due.sql";
 }

@@ -1,0 +1,211 @@
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::row::ServerTime;
+
+/// A look from the start of the queue walks over everything that is held, and over dead index entries that an old
+/// transaction keeps alive. It gets at most this share of the time: one part in twenty.
+const REST_PER_LOOK: u32 = 20;
+/// A look from the start that is over sooner costs nobody anything.
+const CHEAP: Duration = Duration::from_millis(10);
+
+/// Where in the queue the next claim begins. Clones share it.
+///
+/// While a backlog is carried, each claim goes on where the one before ended. What may lie behind (events given back,
+/// events of another replica that crashed, commits of transactions that began earlier) is found by looks from the start,
+/// which come as often as they are cheap. A hint, never a cursor: it only ever decides where to look first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Position(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    /// The end of the last claim.
+    after: Place,
+    /// When the next look begins at the start, if the last one was dear or there is a backlog.
+    start_at: Instant,
+    /// Whether the last claim left more to do.
+    backlog: bool,
+    /// Whether the last look from the start took long.
+    dear: bool,
+    /// When something was last found.
+    found_at: Instant,
+}
+
+/// A place in the queue: when an event is due, and its id.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Place {
+    pub(super) at: ServerTime,
+    pub(super) id: Uuid,
+}
+
+impl Place {
+    pub(super) const START: Self = Self { at: ServerTime::FIRST, id: Uuid::nil() };
+}
+
+/// What [`outbox_wait_for_due`](super::sql::WAIT_FOR_DUE) has to know.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Looking {
+    pub(super) after: Place,
+    pub(super) start_in: Duration,
+    pub(super) quiet: Duration,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        let now = Instant::now();
+        Self { after: Place::START, start_at: now, backlog: false, dear: false, found_at: now }
+    }
+}
+
+impl Position {
+    /// Says where the next claim begins.
+    pub(super) fn next(&self) -> Place {
+        let mut state = self.lock();
+        let now = Instant::now();
+        if now >= state.start_at || !(state.backlog || state.dear) {
+            // The other workers do not all look from the start now.
+            state.start_at = now + REST_PER_LOOK * CHEAP;
+            return Place::START;
+        }
+        state.after
+    }
+
+    /// Notes a claim that began at `from`, ended at `last`, and `took` so long.
+    pub(super) fn claimed(&self, from: Place, last: Place, more_due: bool, took: Duration) {
+        let mut state = self.lock();
+        state.found_at = Instant::now();
+        state.backlog = more_due;
+        let after = if more_due {
+            last
+        } else {
+            // Who keeps up looks a second further back, for transactions that took longer than others.
+            Place { at: last.at.a_second_before(), ..Place::START }
+        };
+        state.after = state.after.max(after);
+        state.looked(from, took);
+    }
+
+    /// Notes a claim that found nothing.
+    pub(super) fn nothing_due(&self, from: Place, took: Duration) {
+        let mut state = self.lock();
+        state.backlog = false;
+        state.looked(from, took);
+    }
+
+    /// The next claim begins at the start: something may be free again that was claimed.
+    pub(super) fn forget(&self) {
+        let mut state = self.lock();
+        state.after = Place::START;
+        state.start_at = Instant::now();
+    }
+
+    pub(super) fn looking(&self) -> Looking {
+        let state = self.lock();
+        let now = Instant::now();
+        let start_in = if state.dear { state.start_at.saturating_duration_since(now) } else { Duration::ZERO };
+        Looking { after: state.after, start_in, quiet: now.saturating_duration_since(state.found_at) }
+    }
+
+    /// Notes what a wait found, and how long its last look from the start took.
+    pub(super) fn waited(&self, found: Option<ServerTime>, start_look: Option<Duration>) {
+        let mut state = self.lock();
+        if let Some(took) = start_look {
+            state.looked(Place::START, took);
+        }
+        if found.is_some_and(|at| at < state.after.at) {
+            state.start_at = Instant::now();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no code panics while it holds the lock")
+    }
+}
+
+impl State {
+    fn looked(&mut self, from: Place, took: Duration) {
+        if from == Place::START {
+            self.start_at = Instant::now() + REST_PER_LOOK * took;
+            self.dear = took > CHEAP;
+        }
+    }
+}
+
+/// Forgets the position unless its claim comes to a good end.
+#[derive(Debug)]
+pub(super) struct Unsettled(Option<Position>);
+
+impl Unsettled {
+    pub(super) fn new(position: Position) -> Self {
+        Self(Some(position))
+    }
+
+    /// Nothing of the claim is free again.
+    pub(super) fn settled(mut self) {
+        self.0.take();
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        if let Some(position) = self.0.take() {
+            position.forget();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(micros: i64) -> Place {
+        Place { at: ServerTime::at(micros), id: Uuid::nil() }
+    }
+
+    const SHORT: Duration = Duration::from_millis(1);
+    const LONG: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn who_keeps_up_always_begins_at_the_start() {
+        let position = Position::default();
+        for due in 1..5 {
+            assert_eq!(position.next(), Place::START);
+            position.claimed(Place::START, place(due), false, SHORT);
+        }
+    }
+
+    #[test]
+    fn a_backlog_is_carried_from_place_to_place_with_looks_from_the_start_between() {
+        let position = Position::default();
+        position.claimed(position.next(), place(7), true, LONG);
+        assert_eq!(position.next(), place(7));
+        position.claimed(place(7), place(9), true, SHORT);
+        assert_eq!(position.next(), place(9));
+        position.claimed(Place::START, place(9), true, Duration::ZERO);
+        assert_eq!(position.next(), Place::START, "a look that cost nothing is due again");
+    }
+
+    #[test]
+    fn dear_looks_are_rare_even_without_a_backlog() {
+        let position = Position::default();
+        position.claimed(position.next(), place(9_000_000), false, LONG);
+        assert_eq!(position.next(), place(8_000_000), "a second further back");
+        assert!(position.looking().start_in > SHORT);
+        position.waited(Some(ServerTime::at(8_500_000)), None);
+        assert_eq!(position.next(), place(8_000_000));
+        position.waited(Some(ServerTime::at(1)), None);
+        assert_eq!(position.next(), Place::START, "what lies behind is fetched");
+    }
+
+    #[test]
+    fn a_claim_that_is_not_settled_is_looked_for_again() {
+        let position = Position::default();
+        position.claimed(position.next(), place(7), true, LONG);
+        Unsettled::new(position.clone()).settled();
+        assert_eq!(position.next(), place(7));
+        drop(Unsettled::new(position.clone()));
+        assert_eq!(position.next(), Place::START);
+    }
+}
