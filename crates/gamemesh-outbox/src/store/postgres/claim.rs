@@ -4,9 +4,12 @@ use std::time::Duration;
 use futures_util::future::{join, try_join3};
 use tokio_postgres::Error;
 use tokio_postgres::types::Type;
+use tracing::warn;
 use uuid::Uuid;
 
+use super::error::{one_line, unavailable};
 use super::session::{Session, answer};
+use super::suspicion::{self, Claimed};
 use super::{row, sql};
 use crate::crash_point::crash_point;
 use crate::event::Event;
@@ -37,16 +40,24 @@ impl PostgresClaim {
         synchronous_commit: bool,
     ) -> Result<Option<Self>, StoreError> {
         const DOING: &str = "cannot claim events";
-        let claim = claim(&session, limit, synchronous_commit);
-        let rows = answer(DOING, limit.lifetime + GRACE, claim).await?;
-        if rows.is_empty() {
+        let claim = async {
+            match claim(&session, limit, synchronous_commit).await {
+                Err(error) if suspicion::falls_on_rows(&error) => {
+                    let because = unavailable(DOING, error);
+                    warn!(error = %one_line(&because), "claiming row by row: one of them may be unreadable");
+                    session.client().batch_execute("ROLLBACK").await?;
+                    session.client().batch_execute(&begin(limit.lifetime, synchronous_commit)).await?;
+                    suspicion::claim(&session, limit, limit.lifetime / 2).await
+                }
+                rows => Ok(claimed(&rows?, limit)),
+            }
+        };
+        let Claimed { events, more_due } = answer(DOING, 2 * limit.lifetime + GRACE, claim).await?;
+        if events.is_empty() {
             answer(DOING, GRACE, session.client().batch_execute("COMMIT")).await?;
             session.give_back();
             return Ok(None);
         }
-        let locked = rows[0].get::<_, i64>("locked");
-        let more_due = locked == i64::from(limit.events) || locked > rows.len() as i64;
-        let events: Vec<Event> = rows.iter().map(|row| row::event(row, limit.event_bytes)).collect();
         let ids = events.iter().map(|event| event.id).collect();
         Ok(Some(Self { session, lifetime: limit.lifetime, ids, events, more_due }))
     }
@@ -121,6 +132,12 @@ async fn claim(
     )
     .await;
     began.and(rows)
+}
+
+fn claimed(rows: &[tokio_postgres::Row], limit: &ClaimLimit) -> Claimed {
+    let locked = rows.first().map_or(0, |row| row.get::<_, i64>("locked"));
+    let more_due = locked == i64::from(limit.events) || locked > rows.len() as i64;
+    Claimed { events: rows.iter().map(|row| row::event(row, limit.event_bytes)).collect(), more_due }
 }
 
 /// Begins the transaction, whatever the database's defaults are: under a stricter isolation a skipped row may fail the

@@ -16,6 +16,7 @@ mod row;
 mod schema;
 mod session;
 mod sql;
+mod suspicion;
 mod tls;
 
 use std::fmt;
