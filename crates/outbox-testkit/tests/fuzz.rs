@@ -233,10 +233,10 @@ proptest! {
             if let Err(error) = runtime.block_on(async { RedisBus::connect(RedisConfig { url: text.clone(), ..RedisConfig::default() }).await }) {
                 shown.push_str(&format!("{error:?} {}", error.chain()));
             }
-            if text.starts_with("http") {
-                if let Err(error) = runtime.block_on(NatsBus::connect(nats)) {
-                    shown.push_str(&format!("{error:?} {}", error.chain()));
-                }
+            if text.starts_with("http")
+                && let Err(error) = runtime.block_on(NatsBus::connect(nats))
+            {
+                shown.push_str(&format!("{error:?} {}", error.chain()));
             }
             prop_assert!(!shown.contains(CANARY), "{text}\n{shown}");
         }
