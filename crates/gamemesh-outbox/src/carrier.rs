@@ -68,7 +68,7 @@ impl Carrier {
     /// left out: damaged trace context is not worth an event.
     pub fn trace_headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let present = TRACE_HEADERS.iter().filter_map(|name| Some((*name, self.get(name)?)));
-        present.filter(|(_, value)| !value.chars().any(char::is_control))
+        present.filter(|(_, value)| !value.chars().any(char::is_control) && value.trim() == *value)
     }
 
     /// Takes over the entries of `newer`, replacing those of the same name.

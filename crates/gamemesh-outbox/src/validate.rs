@@ -3,11 +3,14 @@
 //! Clients differ in what they do with a bad name: some panic, some accept wildcards, some report it as a missing stream
 //! and make one bad row look like an outage. So one set of rules holds for every bus, at the producer and at the relay.
 
+use jiff::tz::TimeZone;
+
 use crate::event::{Event, Headers, NewEvent};
 
 const NAME_BYTES_MAX: usize = 255;
 const HEADERS_MAX: usize = 64;
 const HEADER_BYTES_MAX: usize = 4096;
+const KEY_BYTES_MAX: usize = 4096;
 /// First tokens with which a bus's own control subjects begin.
 const RESERVED_FIRST_TOKENS: [&str; 2] = ["_INBOX", "_R_"];
 /// Headers that steer the bus itself; a producer must not set them.
@@ -40,6 +43,12 @@ pub enum Invalid {
     /// Too many headers.
     #[error("expected at most {HEADERS_MAX} headers, got {0}")]
     TooManyHeaders(usize),
+    /// The key is too large.
+    #[error("event key too large: expected at most {KEY_BYTES_MAX} bytes")]
+    KeyTooLarge,
+    /// The event was created in a year that the wire format cannot write.
+    #[error("column created_at: expected a time between the years 0 and 9999, got the year {0}")]
+    Year(i16),
     /// The payload is too large.
     #[error("payload too large: expected at most {max} bytes, got {got}")]
     PayloadTooLarge {
@@ -72,6 +81,7 @@ impl Default for Validator {
 impl Validator {
     /// Checks an event that is about to be inserted.
     pub fn new_event(&self, event: &NewEvent) -> Result<(), Invalid> {
+        check_key(event.event_key())?;
         self.check(event.topic(), event.event_type(), event.headers(), event.payload().len())
     }
 
@@ -79,6 +89,12 @@ impl Validator {
     pub fn event(&self, event: &Event) -> Result<(), Invalid> {
         if let Some(defect) = &event.defect {
             return Err(Invalid::Defect(defect.clone()));
+        }
+        check_key(event.key.as_deref())?;
+        // RFC 3339 writes years with four digits and without a sign.
+        let year = event.created_at.to_zoned(TimeZone::UTC).year();
+        if year < 0 {
+            return Err(Invalid::Year(year));
         }
         self.check(&event.topic, &event.event_type, &event.headers, event.payload.len())
     }
@@ -137,6 +153,9 @@ fn check_headers(headers: &Headers) -> Result<(), Invalid> {
             "expected at most 4096 bytes of name and value"
         } else if value.chars().any(char::is_control) {
             "expected a value without control characters"
+        } else if value.trim() != value {
+            // Where a header is a line, nobody can tell them from its own spaces.
+            "expected a value without spaces around it"
         } else if name.to_ascii_lowercase().starts_with(RESERVED_HEADER_PREFIX) {
             "names that begin with Nats- belong to the bus"
         } else {
@@ -145,6 +164,10 @@ fn check_headers(headers: &Headers) -> Result<(), Invalid> {
         return Err(Invalid::Header { name: shorten(name), problem });
     }
     Ok(())
+}
+
+fn check_key(key: Option<&str>) -> Result<(), Invalid> {
+    if key.is_some_and(|key| key.len() > KEY_BYTES_MAX) { Err(Invalid::KeyTooLarge) } else { Ok(()) }
 }
 
 /// A `tchar` of RFC 9110, section 5.6.2.

@@ -14,6 +14,7 @@ mod documents;
 mod emit;
 mod help;
 mod history;
+mod hostile;
 mod migrate;
 mod monitoring;
 mod nats_logins;

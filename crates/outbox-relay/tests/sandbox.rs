@@ -34,7 +34,12 @@ async fn the_relay_works_in_what_the_container_leaves_it() {
     let database = PostgresServer::shared().database().await;
     let nats = NatsServer::start().await.unwrap();
     let (dsn, url) = (database.dsn(), nats.url());
-    let settings = [("POSTGRES_DSN", dsn.as_str()), ("NATS_URL", url.as_str()), ("OUTBOX_POLL_INTERVAL", "20ms")];
+    let settings = [
+        ("POSTGRES_DSN", dsn.as_str()),
+        ("NATS_URL", url.as_str()),
+        ("OUTBOX_POLL_INTERVAL", "20ms"),
+        ("OUTBOX_MAX_ATTEMPTS", "1"),
+    ];
     let migrated = run(&["migrate", "up"], &settings);
     assert!(migrated.status.success(), "{}", transcript(&migrated));
 
@@ -46,19 +51,29 @@ async fn the_relay_works_in_what_the_container_leaves_it() {
     command.arg(memory.as_ref().map_or_else(PathBuf::new, MemoryLimit::tasks));
     let mut relay = Relay::start_command(command);
 
-    // Batches as large as they get, on all workers.
+    // Batches as large as they get, on all workers: each kind of row is as large as it can be in one way.
     let sql = database.client().await;
-    sql.batch_execute(
-        "SELECT outbox_publish('events.player', 'registered', to_jsonb(repeat(md5(n::text), 6400)))
-         FROM generate_series(1, 400) AS n",
-    )
-    .await
-    .unwrap();
-    wait_until("all is published", async || {
-        let row = sql.query_one("SELECT count(*) FROM outbox_events WHERE status = 'PUBLISHED'", &[]).await.unwrap();
-        (row.get::<_, i64>(0) == 400).then_some(())
-    })
-    .await;
+    for kind in WORST {
+        let end = if kind.delivered { "PUBLISHED" } else { "FAILED" };
+        sql.batch_execute(&format!(
+            "TRUNCATE outbox_events;
+             INSERT INTO outbox_events (topic, event_type, payload, headers)
+             SELECT 'events.player', 'registered', {}, {} FROM generate_series(1, {}) AS n",
+            kind.payload, kind.headers, kind.rows
+        ))
+        .await
+        .unwrap();
+        wait_until(kind.name, async || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", relay.id())).unwrap();
+            assert!(status.contains("VmHWM"), "the relay was killed: {}", kind.name);
+            let ended = format!("SELECT count(*) FROM outbox_events WHERE status = '{end}'");
+            (sql.query_one(&ended, &[]).await.unwrap().get::<_, i64>(0) == kind.rows).then_some(())
+        })
+        .await;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", relay.id())).unwrap();
+        let peak = status.lines().find(|line| line.starts_with("VmHWM")).expect("the relay lives");
+        println!("{}: at most so far: {peak}", kind.name);
+    }
     assert!(relay.get("/readyz").0.starts_with("HTTP/1.1 200"));
 
     let status = std::fs::read_to_string(format!("/proc/{}/status", relay.id())).unwrap();
@@ -81,6 +96,39 @@ async fn the_relay_works_in_what_the_container_leaves_it() {
     relay.signal(Signal::SIGTERM);
     assert_eq!(relay.exit_code(), Some(0));
 }
+
+/// Rows of one kind, many more than a batch holds.
+struct Kind {
+    name: &'static str,
+    rows: i64,
+    payload: &'static str,
+    headers: &'static str,
+    delivered: bool,
+}
+
+const WORST: [Kind; 3] = [
+    Kind {
+        name: "messages of almost 1 MiB, which is what NATS takes, with headers of almost 64 KiB",
+        rows: 200,
+        payload: "to_jsonb(repeat(md5(n::text), 30000))",
+        headers: "(SELECT jsonb_object_agg('h' || i, repeat('v', 4000)) FROM generate_series(1, 16) AS i)",
+        delivered: true,
+    },
+    Kind {
+        name: "headers of almost 64 KiB, which is what NATS takes, and hardly a payload",
+        rows: 800,
+        payload: "'1'",
+        headers: "(SELECT jsonb_object_agg('h' || i, repeat('v', 4000)) FROM generate_series(1, 16) AS i)",
+        delivered: true,
+    },
+    Kind {
+        name: "payloads of 100 MiB",
+        rows: 8,
+        payload: "to_jsonb(repeat(md5(n::text), 3276800))",
+        headers: "'{}'",
+        delivered: false,
+    },
+];
 
 /// Builds what a distroless image holds: the program, what it links, and nothing to run beside it. `setpriv` is only how
 /// this test gets in.

@@ -1,4 +1,7 @@
-use std::net::TcpListener;
+use std::collections::VecDeque;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use outbox_testkit::servers::free_port;
@@ -87,4 +90,33 @@ fn a_port_in_use_is_an_error_that_names_it() {
         text.contains(&format!("Error: cannot listen on 127.0.0.1:{port}")) && text.contains("Hint: HTTP_PORT"),
         "{text}"
     );
+}
+
+/// Four times as many clients as there are places, each holding its connection in one of the ways that cost nothing.
+#[test]
+fn clients_that_only_hold_connections_keep_no_probe_from_its_answer() {
+    let relay = Relay::start(&[("OUTBOX_ENABLED", "false")]);
+    let nothing_more = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ";
+    let no_body = "POST /api/v1/dead-letters/requeue HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n";
+    let never_read = "GET /main.js HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(20);
+    let follower = "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut held = VecDeque::new();
+    let started = Instant::now();
+    for number in 0..1000 {
+        let mut client = TcpStream::connect(relay.address()).unwrap();
+        let request = [nothing_more, no_body, &never_read, follower, ""][number % 5];
+        client.write_all(request.as_bytes()).unwrap();
+        held.push_back(client);
+        // The oldest have been dropped by the server; this process has only so many descriptors.
+        if held.len() > 400 {
+            held.pop_front();
+        }
+        if number % 100 == 99 {
+            for path in ["/healthz", "/readyz", "/metrics"] {
+                assert!(relay.get(path).0.starts_with("HTTP/1.1 200"), "{path} after {number} clients");
+            }
+        }
+    }
+    // Sooner than any of them is dropped for its slowness.
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
 }

@@ -437,6 +437,59 @@ async fn columns_that_hold_what_they_should_not_become_defects() {
     assert_eq!(store.list(&Filter::default(), &Page::first(100)).await.unwrap().letters.len(), events.len());
 }
 
+/// Numbers of JSON that are a few bytes on disk and, as text, more than the server can make.
+#[tokio::test]
+async fn a_row_that_the_server_cannot_write_as_text_is_claimed_with_a_defect_and_fails_no_other() {
+    let (_database, client, store) = migrated_database().await;
+    let bomb = "to_jsonb(ARRAY(SELECT 1e131071 FROM generate_series(1, 9000)))";
+    client
+        .batch_execute(&format!(
+            "INSERT INTO outbox_events (topic, event_type, payload, event_key) VALUES ('a', 'b', '1', 'before');
+             INSERT INTO outbox_events (topic, event_type, payload, event_key) VALUES ('a', 'b', {bomb}, 'payload');
+             INSERT INTO outbox_events (topic, event_type, payload, headers, carrier, event_key)
+                 VALUES ('a', 'b', '2', jsonb_build_object('a', {bomb}), '{{\"tracestate\": \"a=1\"}}', 'headers');
+             INSERT INTO outbox_events (topic, event_type, payload, headers, carrier, event_key)
+                 VALUES ('a', 'b', '3', '{{\"Tenant\": \"eu-1\"}}', jsonb_build_object('a', {bomb}), 'carrier');
+             INSERT INTO outbox_events (topic, event_type, payload, event_key) VALUES ('a', 'b', '4', 'behind');"
+        ))
+        .await
+        .unwrap();
+    let stored = "SELECT max(pg_column_size(payload)) FROM outbox_events";
+    assert!(client.query_one(stored, &[]).await.unwrap().get::<_, i32>(0) < 10_000, "it is small");
+
+    let mut outcomes = Vec::new();
+    let mut found = Vec::new();
+    // On a busy machine the time of one claim may not be enough for all of them.
+    while let Some(mut held) = store.claim(&limit()).await.unwrap() {
+        outcomes.clear();
+        for event in held.take_events() {
+            let refused = Outcome::Charged { error: "refused".into(), retry_in: Duration::MAX };
+            outcomes.push(if event.defect.is_none() { Outcome::Published } else { refused });
+            found.push((
+                event.key.unwrap(),
+                event.payload,
+                event.headers.len(),
+                event.carrier.is_empty(),
+                event.defect,
+            ));
+        }
+        held.settle(std::mem::take(&mut outcomes), &SettlePolicy { attempts_max: 1, ..POLICY }).await.unwrap();
+    }
+    let defect = |column: &str| Some(format!("column {column} cannot be read as text: it is too long or damaged"));
+    let expected = [
+        ("before", "1", 0, true, None),
+        ("payload", "", 0, true, defect("payload")),
+        ("headers", "2", 0, false, defect("headers")),
+        ("carrier", "3", 1, true, None),
+        ("behind", "4", 0, true, None),
+    ];
+    let expected = expected.map(|(key, payload, headers, carrier, defect)| {
+        (key.to_owned(), bytes::Bytes::from(payload), headers, carrier, defect)
+    });
+    assert_eq!(found, expected);
+    assert_eq!(count(&client, "outbox_events WHERE status = 'FAILED'").await, 2);
+}
+
 #[tokio::test]
 async fn a_server_that_is_away_is_unavailable_and_says_no_secret() {
     let away = "host=127.0.0.1 port=1 user=app password=s3cret dbname=shop";

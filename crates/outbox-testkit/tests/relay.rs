@@ -229,6 +229,25 @@ async fn a_route_without_a_place_is_left_alone_while_the_others_go_on() {
     assert!(stranded.iter().all(|id| store.row(*id).is_some_and(|row| row.event.attempt_count == 0)));
 }
 
+/// More routes than can be left alone at a time, all at the head of the queue.
+#[tokio::test(start_paused = true)]
+async fn any_number_of_routes_without_a_place_keeps_nobody_from_being_claimed() {
+    let (store, stored) = (MemoryStore::default(), MemoryBus::default());
+    let mut stranded = Vec::new();
+    for number in 0..700 {
+        stranded.extend(insert(&store, &format!("nowhere.{number}"), 1).await);
+    }
+    insert(&store, "events.player", 40).await;
+    let rule = |event: &Event| event.topic.starts_with("nowhere").then_some(BusErrorKind::NoRoute);
+    let mut relay = Running::start(&store, RuledBus { stored, rule }, RelayConfig { attempts_max: 1, ..quick() });
+    let started = tokio::time::Instant::now();
+    let progress = relay.until(|progress| progress.published == 40).await;
+    relay.stop().await;
+    assert!(started.elapsed() < Duration::from_secs(5), "the others do not wait: {:?}", started.elapsed());
+    assert_eq!((progress.charged, progress.dead_lettered), (0, 0));
+    assert!(stranded.iter().all(|id| store.row(*id).is_some_and(|row| row.event.attempt_count == 0)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lost_answer_among_good_ones_waits_uncharged_and_is_sent_again() {
     let (store, stored) = (MemoryStore::default(), MemoryBus::default());

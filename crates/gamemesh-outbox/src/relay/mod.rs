@@ -53,7 +53,7 @@ use self::breaker::Breaker;
 pub use self::config::RelayConfig;
 pub use self::decide::{Verdict, decide};
 pub use self::prune::{PruneConfig, prune};
-use self::routes::PausedRoutes;
+use self::routes::{Paused, PausedRoutes};
 use crate::bus::{Ack, BusErrorKind, BusPublisher, Receipt};
 use crate::crash_point::crash_point;
 use crate::event::Event;
@@ -314,9 +314,10 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
                     Outcome::Released
                 }
                 Verdict::PauseRoute => {
-                    let route = Route::of(event);
-                    if let Some(pause) = self.paused.pause(route) {
-                        self.telemetry.route_paused(event, error, pause);
+                    match self.paused.pause(Route::of(event)) {
+                        Paused::Newly(pause) => self.telemetry.route_paused(event, error, pause),
+                        Paused::Already => {}
+                        Paused::NoRoom => return Outcome::Deferred { retry_in: self.config.retry.after(0) },
                     }
                     Outcome::Released
                 }

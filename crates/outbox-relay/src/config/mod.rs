@@ -1,5 +1,7 @@
 //! The program's settings: environment first, then an optional TOML file, then defaults.
 
+#[cfg(test)]
+mod fuzz;
 mod load;
 #[cfg(test)]
 mod page;

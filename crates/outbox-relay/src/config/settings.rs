@@ -25,6 +25,7 @@ impl<T> Setting<T> {
 }
 
 /// What a person needs to know about a setting.
+#[derive(Debug)]
 pub(crate) struct About {
     /// The environment variable.
     pub env: &'static str,

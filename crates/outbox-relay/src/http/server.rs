@@ -1,7 +1,7 @@
 //! Connections with limits, so that no client can hold what the probes need.
 
+use std::collections::VecDeque;
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -15,8 +15,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
+use tokio_io_timeout::TimeoutStream;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 use tracing::{debug, warn};
@@ -30,10 +31,14 @@ pub(super) struct Limits {
     pub header_timeout: Duration,
     /// How long the answer may take.
     pub request_timeout: Duration,
-    /// Most connections at a time; further ones wait.
+    /// Most connections at a time; a further one takes the place of the oldest.
     pub connections: usize,
-    /// How long a connection may last at all, for clients that stop reading. An open page connects again.
+    /// How long a connection may last at all. An open page connects again.
     pub connection_age: Duration,
+    /// How long a client may take none of what is sent to it.
+    pub write_timeout: Duration,
+    /// The most that is kept of a request's head, and of answers that their client has not taken yet.
+    pub buffer_bytes: usize,
     /// Largest request body.
     pub body_bytes: usize,
     /// How long requests in progress may take after the stop.
@@ -47,6 +52,8 @@ impl Default for Limits {
             request_timeout: Duration::from_secs(10),
             connections: 256,
             connection_age: Duration::from_secs(15 * 60),
+            write_timeout: Duration::from_secs(10),
+            buffer_bytes: 16 * 1024,
             body_bytes: 64 * 1024,
             shutdown_timeout: Duration::from_millis(500),
         }
@@ -64,30 +71,32 @@ pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits,
         .layer(from_fn(api::one_shape));
     let service = TowerToHyperService::new(router);
     let mut connections = http1::Builder::new();
-    connections.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
-    let free = Arc::new(Semaphore::new(limits.connections));
+    connections.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(limits.buffer_bytes);
     let graceful = GracefulShutdown::new();
 
     let accept = async {
+        let mut open = VecDeque::new();
         loop {
-            let permit = free.clone().acquire_owned().await.expect("the semaphore is never closed");
             match listener.accept().await {
                 Ok((stream, peer)) => {
+                    make_room(&mut open, limits.connections);
                     let service = service.clone();
                     let service = service_fn(move |mut request: Request<Incoming>| {
                         request.extensions_mut().insert(ConnectInfo(peer));
                         service.call(request)
                     });
-                    let connection = connections.serve_connection(TokioIo::new(stream), service);
+                    let mut stream = TimeoutStream::new(stream);
+                    stream.set_write_timeout(Some(limits.write_timeout));
+                    let connection = connections.serve_connection(TokioIo::new(Box::pin(stream)), service);
                     let connection = timeout(limits.connection_age, graceful.watch(connection));
-                    tokio::spawn(async move {
+                    let connection = tokio::spawn(async move {
                         match connection.await {
                             Ok(Ok(())) => {}
                             Ok(Err(error)) => debug!(error = %error, "connection ended early"),
                             Err(_) => debug!("connection ended for its age"),
                         }
-                        drop(permit);
                     });
+                    open.push_back(connection.abort_handle());
                 }
                 Err(error) => {
                     warn!(error = %error, "connection not accepted");
@@ -100,6 +109,19 @@ pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits,
     drop(listener);
     // Whoever is not finished by then is cut off: the program has a deadline of its own.
     let _ = timeout(limits.shutdown_timeout, graceful.shutdown()).await;
+}
+
+/// Closes the oldest connections until one more fits below `max`. Whoever only holds a connection is soon the oldest; a
+/// probe has its answer long before.
+fn make_room(open: &mut VecDeque<AbortHandle>, max: usize) {
+    if open.len() >= max {
+        open.retain(|connection| !connection.is_finished());
+    }
+    while open.len() >= max.max(1) {
+        if let Some(oldest) = open.pop_front() {
+            oldest.abort();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -120,6 +142,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let router = Router::new()
             .route("/", get(|| async { "hello" }).post(|body: String| async move { body }))
+            .route("/large", get(|| async { "x".repeat(100_000) }))
             .route("/stuck", get(std::future::pending::<String>))
             .route("/endless", get(|| async { Body::from_stream(stream::pending::<Result<String, Infallible>>()) }));
         tokio::spawn(serve(listener, router, limits, std::future::pending()));
@@ -177,14 +200,74 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_past_the_limit_wait_for_a_free_place() {
-        let address = start(Limits { connections: 1, ..quick() }).await;
-        let holder = TcpStream::connect(address).await.unwrap();
-        let mut waiting = TcpStream::connect(address).await.unwrap();
-        waiting.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
-        drop(holder);
-        let mut answer = String::new();
-        waiting.read_to_string(&mut answer).await.unwrap();
+    async fn a_connection_past_the_limit_takes_the_place_of_the_oldest() {
+        let address = start(Limits { connections: 2, ..Limits::default() }).await;
+        let mut oldest = TcpStream::connect(address).await.unwrap();
+        let mut younger = TcpStream::connect(address).await.unwrap();
+        let answer = exchange(address, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
         assert!(answer.ends_with("hello"), "{answer}");
+        assert_eq!(oldest.read(&mut [0]).await.unwrap(), 0, "it was closed");
+        // One place is free again, so nobody has to go for this one.
+        let answer = exchange(address, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+        assert!(answer.ends_with("hello"), "{answer}");
+        younger.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        younger.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("hello"), "{answer}");
+    }
+
+    /// Sends `request`, and then a byte again and again, much more often than the server's timeouts, until it closes.
+    async fn drip(address: SocketAddr, request: &str) {
+        let (mut reader, mut writer) = TcpStream::connect(address).await.unwrap().into_split();
+        writer.write_all(request.as_bytes()).await.unwrap();
+        let dripping = tokio::spawn(async move {
+            let mut often = tokio::time::interval(Duration::from_millis(10));
+            while writer.write_all(b"0").await.is_ok() {
+                often.tick().await;
+            }
+        });
+        // A server that closes before it has read everything resets the connection, and its answer may be lost.
+        let mut answer = Vec::new();
+        let closed = reader.read_to_end(&mut answer);
+        let _ = tokio::time::timeout(Duration::from_secs(5), closed).await.expect("the server closes");
+        dripping.abort();
+    }
+
+    #[tokio::test]
+    async fn a_head_or_a_body_that_comes_byte_by_byte_is_not_waited_for() {
+        let address = start(quick()).await;
+        for request in [
+            "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n",
+            // Nobody reads this body.
+            "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n",
+        ] {
+            drip(address, request).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_none_of_its_answers_is_dropped() {
+        let limits = Limits { write_timeout: Duration::from_millis(200), ..Limits::default() };
+        let address = start(limits).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // Asks for more and more, and reads nothing: at some time neither side has room.
+        let asks = async {
+            let request = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100);
+            while stream.write_all(&request).await.is_ok() {}
+        };
+        tokio::time::timeout(Duration::from_secs(20), asks).await.expect("the server closes");
+    }
+
+    #[tokio::test]
+    async fn a_head_takes_no_more_memory_than_it_may() {
+        let address = start(quick()).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!("GET / HTTP/1.1\r\nHost: x\r\nX-Long: {}", "x".repeat(17 * 1024));
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.unwrap();
+        assert_eq!(&status, b"HTTP/1.1 431");
     }
 }

@@ -143,6 +143,11 @@ impl NatsConfig {
                     None => Login::Token(user),
                 };
             }
+            // A slash in a password ends the host early, and the rest of the password would be shown with the address.
+            if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+                let problem = "expected nothing behind the port; a password has %2F for a slash, %3F for ?, %23 for #";
+                return Err(invalid(problem.to_owned()));
+            }
             let cleared = url.set_username("").and_then(|()| url.set_password(None));
             cleared.map_err(|()| invalid("expected nats://host:port".into()))?;
             servers.addresses.push(ServerAddr::from_url(url).map_err(|error| invalid(error.to_string()))?);
@@ -203,11 +208,19 @@ mod tests {
         config.credentials = Some("seed hunter2".into());
         assert!(!format!("{config:?}").contains("hunter2"));
         assert!(!format!("{:?}", config.servers().unwrap()).contains("hunter2"));
-        for url in ["http://ada:hunter2@one", "nats://ada:hunter2@one:port", ""] {
+        for url in [
+            "http://ada:hunter2@one",
+            "nats://ada:hunter2@one:port",
+            "nats://ada/hunter2@one",
+            "nats://ada?hunter2@one",
+            "nats://ada#hunter2@one",
+            "",
+        ] {
             config.url = url.into();
             config.credentials = None;
             let error = config.servers().unwrap_err();
             assert!(!error.chain().contains("hunter2"), "{}", error.chain());
+            assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
         }
     }
 }

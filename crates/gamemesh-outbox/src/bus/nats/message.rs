@@ -9,14 +9,18 @@ use crate::wire;
 
 /// Builds the message, unless the server (which takes `bytes_max`) would end the connection over it.
 pub(super) fn build(event: &Event, bytes_max: usize) -> Result<PublishMessage, BusError> {
+    let too_large = |bytes| {
+        let message = format!("message too large: expected at most {bytes_max} bytes, got {bytes}");
+        Err(BusError::new(BusErrorKind::Rejected, message))
+    };
+    if event.payload.len() > bytes_max {
+        // Not copied only to be thrown away.
+        return too_large(event.payload.len());
+    }
     let body = wire::envelope(event);
     let headers = headers(event)?;
     let bytes = header_bytes(&headers) + body.len();
-    if bytes > bytes_max {
-        let message = format!("message too large: expected at most {bytes_max} bytes, got {bytes}");
-        return Err(BusError::new(BusErrorKind::Rejected, message));
-    }
-    Ok(PublishMessage::build().headers(headers).payload(body))
+    if bytes > bytes_max { too_large(bytes) } else { Ok(PublishMessage::build().headers(headers).payload(body)) }
 }
 
 /// The client panics on a bad name or value that it is given as text; parsed first, it is an error of this event.

@@ -1,15 +1,19 @@
+use std::borrow::Borrow;
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join, try_join3};
-use tokio_postgres::Error;
 use tokio_postgres::types::Type;
+use tokio_postgres::{Error, Row};
+use tracing::warn;
 use uuid::Uuid;
 
+use super::error::{one_line, unavailable};
 use super::position::{Place, Position, Unsettled};
 use super::row::{self, Column};
 use super::session::{Session, answer};
 use super::sql;
+use super::suspicion;
 use crate::crash_point::crash_point;
 use crate::event::Event;
 use crate::store::{
@@ -44,13 +48,13 @@ impl PostgresClaim {
     ) -> Result<Option<Self>, StoreError> {
         const DOING: &str = "cannot claim events";
         let mut from = position.next();
-        let (rows, took) = loop {
+        let (claimed, took) = loop {
             let began = Instant::now();
-            let claim = claim(&session, limit, from, synchronous_commit);
-            let rows = answer(DOING, limit.lifetime + GRACE, claim).await?;
+            let claim = claim_or_suspect(&session, limit, from, synchronous_commit);
+            let claimed = answer(DOING, 2 * limit.lifetime + GRACE, claim).await?;
             let took = began.elapsed();
-            if !rows.is_empty() {
-                break (rows, took);
+            if let Some(claimed) = claimed {
+                break (claimed, took);
             }
             answer(DOING, GRACE, session.client().batch_execute("COMMIT")).await?;
             position.nothing_due(from, took);
@@ -60,15 +64,9 @@ impl PostgresClaim {
             }
             from = Place::START;
         };
-        let within = rows.iter().take_while(|row| !Column::Beyond.of::<bool>(row)).count();
-        let last = &rows[within - 1];
-        let more_due = rows.len() == limit.events as usize || within < rows.len();
-        let last = Place { at: Column::AvailableAt.of(last), id: Column::Id.of(last) };
+        let Claimed { events, places, last, more_due } = claimed;
         position.claimed(from, last, more_due, took);
-        let rows = &rows[..within];
-        let events: Vec<Event> = rows.iter().map(|row| row::event(row, limit.event_bytes)).collect();
         let ids = events.iter().map(|event| event.id).collect();
-        let places = rows.iter().map(|row| Column::Place.of(row)).collect();
         let unsettled = Unsettled::new(position.clone());
         Ok(Some(Self { session, lifetime: limit.lifetime, ids, places, events, more_due, unsettled }))
     }
@@ -128,7 +126,7 @@ async fn claim(
     limit: &ClaimLimit,
     from: Place,
     synchronous_commit: bool,
-) -> Result<Vec<tokio_postgres::Row>, Error> {
+) -> Result<Vec<Row>, Error> {
     let (topics, event_types) = pairs(&limit.except);
     let begin = begin(limit.lifetime, synchronous_commit);
     let (began, rows) = join(
@@ -148,6 +146,52 @@ async fn claim(
     )
     .await;
     began.and(rows)
+}
+
+async fn claim_or_suspect(
+    session: &Session,
+    limit: &ClaimLimit,
+    from: Place,
+    synchronous_commit: bool,
+) -> Result<Option<Claimed>, Error> {
+    match claim(session, limit, from, synchronous_commit).await {
+        Err(error) if suspicion::falls_on_rows(&error) => {
+            let because = unavailable("cannot claim events", error);
+            warn!(error = %one_line(&because), "claiming row by row: one of them may be unreadable");
+            session.client().batch_execute("ROLLBACK").await?;
+            session.client().batch_execute(&begin(limit.lifetime, synchronous_commit)).await?;
+            suspicion::claim(session, limit, limit.lifetime / 2).await
+        }
+        rows => {
+            let rows = rows?;
+            let within = rows.iter().take_while(|row| !Column::Beyond.of::<bool>(row)).count();
+            let more_due = rows.len() == limit.events as usize || within < rows.len();
+            Ok(Claimed::of(rows[..within].iter().map(|row| (row, row::event(row, limit.event_bytes))), more_due))
+        }
+    }
+}
+
+/// What a claim holds.
+pub(super) struct Claimed {
+    events: Vec<Event>,
+    places: Vec<row::Place>,
+    /// Where the next claim goes on.
+    last: Place,
+    more_due: bool,
+}
+
+impl Claimed {
+    /// Returns `None` where there is no row.
+    pub(super) fn of<R: Borrow<Row>>(rows: impl Iterator<Item = (R, Event)>, more_due: bool) -> Option<Self> {
+        let (mut events, mut places, mut last) = (Vec::new(), Vec::new(), None);
+        for (row, event) in rows {
+            let row = row.borrow();
+            places.push(Column::Place.of(row));
+            last = Some(Place { at: Column::AvailableAt.of(row), id: event.id });
+            events.push(event);
+        }
+        last.map(|last| Self { events, places, last, more_due })
+    }
 }
 
 /// Returns routes as the two arrays that the statements take.

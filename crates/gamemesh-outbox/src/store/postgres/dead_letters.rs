@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::claim::micros;
 use super::row::ServerTime;
 use super::session::{Session, answer};
-use super::{ANSWER_WITHIN, PostgresStore, sql};
+use super::{ANSWER_WITHIN, PostgresStore, sql, suspicion};
 use crate::crash_point::crash_point;
 use crate::store::dead_letters::{
     Action, AuditEntry, Batch, Count, Cursor, DeadLetter, DeadLetters, Detail, EXAMINED_MAX, Filter, GROUPED_MAX,
@@ -49,8 +49,19 @@ impl DeadLetters for PostgresStore {
 
     async fn show(&self, id: Uuid) -> Result<Option<Detail>, StoreError> {
         let characters = i32::try_from(PAYLOAD_SHOWN_MAX).unwrap_or(i32::MAX);
-        let params = [(&id as _, Type::UUID), (&characters as _, Type::INT4)];
-        let rows = self.read("cannot read an event", sql::SHOW, &params).await?;
+        let session = self.session().await?;
+        let show = async |readable: bool| {
+            let params = [(&id as _, Type::UUID), (&characters as _, Type::INT4), (&readable as _, Type::BOOL)];
+            session.client().query_typed(sql::SHOW, &params).await
+        };
+        let show = async {
+            match show(true).await {
+                Err(error) if suspicion::is_of_a_row(&error) => show(false).await,
+                rows => rows,
+            }
+        };
+        let rows = answer("cannot read an event", ANSWER_WITHIN, show).await?;
+        session.give_back();
         Ok(rows.first().map(detail))
     }
 
@@ -79,7 +90,21 @@ impl DeadLetters for PostgresStore {
         };
         params.push((&EXAMINED, Type::INT8));
         let session = self.session().await?;
-        let rows = answer(DOING, ANSWER_WITHIN, transaction(&session, statement, &params)).await?;
+        let change = async {
+            if request.action() == Action::Requeue {
+                return transaction(&session, statement, &params).await;
+            }
+            let readable = [&params[..], &[(&true as _, Type::BOOL)]].concat();
+            match transaction(&session, statement, &readable).await {
+                Err(error) if suspicion::is_of_a_row(&error) => {
+                    session.client().batch_execute("ROLLBACK").await?;
+                    let unreadable = [&params[..], &[(&false as _, Type::BOOL)]].concat();
+                    transaction(&session, statement, &unreadable).await
+                }
+                rows => rows,
+            }
+        };
+        let rows = answer(DOING, ANSWER_WITHIN, change).await?;
         session.give_back();
         rows.first().map(|row| batch(row, request.action())).ok_or_else(|| unusable(DOING))
     }

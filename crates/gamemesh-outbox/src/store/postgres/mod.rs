@@ -17,6 +17,7 @@ mod row;
 mod schema;
 mod session;
 mod sql;
+mod suspicion;
 mod tls;
 
 use std::fmt;

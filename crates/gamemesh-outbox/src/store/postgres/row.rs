@@ -188,5 +188,5 @@ fn payload(row: &Row, event_bytes: u64) -> Result<Bytes, String> {
 fn created_at(row: &Row) -> Result<Timestamp, String> {
     let created_at: Option<ServerTime> = Column::CreatedAt.of(row);
     let timestamp = created_at.and_then(ServerTime::timestamp);
-    timestamp.ok_or_else(|| "column created_at: expected a time between the years -9999 and 9999".into())
+    timestamp.ok_or_else(|| "column created_at: expected a time between the years 0 and 9999".into())
 }

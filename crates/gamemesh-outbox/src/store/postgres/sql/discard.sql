@@ -1,4 +1,6 @@
 -- Deletes letters, otherwise as requeue.sql, whose $16 is $15 here. Migration 0006 says what the audit keeps of them, and why.
+-- $16: whether payloads are read for it. The server cannot make the text of every payload (see suspicion.rs), and what
+-- nobody can read has to be discarded as well.
 WITH examined AS MATERIALIZED (
     SELECT event.id, event.created_at, event.topic, event.event_type, event.last_error
     FROM outbox_events AS event
@@ -59,7 +61,9 @@ audited AS (
                'payload_sha256', encode(sha256(payload.bytes), 'hex')
            )
     FROM discarded
-    CROSS JOIN LATERAL (SELECT convert_to(discarded.payload::text, 'UTF8') AS bytes OFFSET 0) AS payload
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN $16::boolean THEN convert_to(discarded.payload::text, 'UTF8') END AS bytes OFFSET 0
+    ) AS payload
     RETURNING event_id
 )
 SELECT (SELECT created_at FROM next) AS next_created_at,

@@ -26,9 +26,11 @@ statements! {
     DIAGNOSE_SERVER = "diagnose_server.sql";
     DIAGNOSE_SLOTS = "diagnose_slots.sql";
     DIAGNOSE_TABLE = "diagnose_table.sql";
+    LOCK_DUE = "lock_due.sql";
     MARK_PUBLISHED = "mark_published.sql";
     OVERVIEW = "overview.sql";
     PRUNE = "prune.sql";
+    READ_ONE = "read_one.sql";
     REQUEUE = "requeue.sql";
     SHOW = "show.sql";
     RELAYS = "relays.sql";
