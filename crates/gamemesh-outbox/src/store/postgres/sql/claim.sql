@@ -17,7 +17,7 @@ SELECT place,
        -- Most have none, and text is dear.
        CASE WHEN carrier <> '{}' THEN left(carrier::text, 16385) END AS carrier,
        CASE WHEN headers <> '{}' THEN left(headers::text, 1048576) END AS headers,
-       event_key,
+       left(event_key, 4097) AS event_key,
        created_at,
        attempt_count,
        available_at,
