@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::commands::bench::BenchCommand;
 use crate::commands::dead_letters::DeadLettersCommand;
 use crate::commands::demo::DemoArgs;
 use crate::commands::doctor::DoctorArgs;
@@ -56,6 +57,14 @@ pub(crate) enum Command {
     ///
     /// Changes nothing. Exits with 1 when it finds an error; warnings are risks to know and to choose.
     Doctor(DoctorArgs),
+    /// Measures the relay with this database and this bus
+    ///
+    /// The settings are those of `run`. A benchmark works in a schema and a stream of its own (outbox_bench, OUTBOX_BENCH,
+    /// and in Redis outbox_bench.event), which it creates, needs for itself, and removes at its end, also after Ctrl-C.
+    /// What it measures it does to the servers: keep it away from those that others depend on. PostgreSQL with NATS or
+    /// Redis. docs/performance.md says what the figures mean.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Shows the outbox at work, with everything built in, and checks that nothing was lost
     Demo(DemoArgs),
 }
