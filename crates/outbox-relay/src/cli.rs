@@ -59,10 +59,10 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Measures the relay with this database and this bus
     ///
-    /// The settings are those of `run`. A benchmark works in a schema and a stream of its own (outbox_bench, OUTBOX_BENCH,
-    /// and in Redis outbox_bench.event), which it creates, needs for itself, and removes at its end, also after Ctrl-C.
-    /// What it measures it does to the servers: keep it away from those that others depend on. PostgreSQL with NATS or
-    /// Redis. docs/performance.md says what the figures mean.
+    /// The settings are those of `run`; PostgreSQL, with NATS or Redis. A benchmark works in a schema and a stream of its
+    /// own (both outbox_bench; in Redis the key outbox_bench.event), which it creates and removes at its end, also after
+    /// Ctrl-C. It loads the servers as much as it can: keep it away from those that others depend on.
+    /// docs/performance.md says what the figures mean.
     #[command(subcommand)]
     Bench(BenchCommand),
     /// Shows the outbox at work, with everything built in, and checks that nothing was lost

@@ -18,7 +18,11 @@ struct Scene {
 
 impl Scene {
     async fn new(bus: &'static str, url: String) -> Self {
-        let database = PostgresServer::shared().database().await;
+        Self::on(&PostgresServer::shared(), bus, url).await
+    }
+
+    async fn on(server: &PostgresServer, bus: &'static str, url: String) -> Self {
+        let database = server.database().await;
         let sql = database.client().await;
         Self { database, sql, bus, url }
     }
@@ -109,7 +113,7 @@ async fn draining_to_redis_may_delete_rows_and_use_a_corpus() {
     for (field, expected) in [("events", 1000), ("lost", 0), ("duplicates", 0), ("unpublished", 0)] {
         assert_eq!(found[field], expected, "{field}: {found:#}");
     }
-    assert_eq!((&found["conditions"]["mode"], &found["payload_bytes"]), (&"delete".into(), &9.0.into()));
+    assert_eq!((&found["conditions"]["mode"], &found["payload_bytes"]), (&"delete".into(), &9.5.into()));
     assert!(found["cpu_seconds_per_1000_events"]["bus"].is_number(), "Redis tells it: {found:#}");
     assert_eq!(scene.left_in_database().await, Vec::<String>::new());
     assert_eq!(keys(&redis).await, Vec::<String>::new());
@@ -182,5 +186,64 @@ async fn what_cannot_be_measured_is_refused() {
         assert_eq!(output.status.code(), Some(code), "{said}");
         assert!(said.contains(text) && !said.contains("c4n4ry"), "{said}");
     }
+    assert_eq!(scene.left_in_database().await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn latency_is_measured_for_every_event_of_the_slices_with_relays() {
+    let nats = NatsServer::start().await.unwrap();
+    let scene = Scene::new("nats", nats.url()).await;
+    let arguments = ["latency", "--rate", "100", "--duration", "1s", "--warm-up", "100ms", "--idle", "1s"];
+    let found = scene.json(&[&arguments[..], &["--connections", "4"]].concat());
+    assert_eq!((&found["lost"], &found["duplicates"]), (&0.into(), &0.into()), "{found:#}");
+    let events = found["events"].as_u64().unwrap();
+    // One second, less what a slow machine begins late.
+    assert!((50..=100).contains(&events), "{found:#}");
+    for times in ["commit_to_stored", "commit_to_consumer", "commit_with_relay"] {
+        let times = &found[times];
+        assert_eq!(times["count"], events, "{found:#}");
+        let counts = times["histogram"].as_array().unwrap().iter().map(|bucket| bucket["count"].as_u64().unwrap());
+        assert_eq!(counts.sum::<u64>(), events, "{times:#}");
+        let at = ["p50_ms", "p95_ms", "p99_ms", "max_ms"].map(|name| times[name].as_f64().unwrap());
+        assert!(at.is_sorted() && at[3] > 0.0, "{times:#}");
+    }
+    assert!(is_positive(&found["commit_without_relay"]["count"]), "{found:#}");
+    assert!(is_positive(&found["idle"]["first_event_ms"]), "{found:#}");
+    assert!(found["idle"]["relay_cpu_percent"].is_number(), "{found:#}");
+    assert_eq!(scene.left_in_database().await, Vec::<String>::new());
+    assert_eq!(streams(&nats).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn latency_to_redis_reads_its_stream_beside_everything_else() {
+    let redis = RedisServer::start().await.unwrap();
+    let scene = Scene::new("redis", redis.url()).await;
+    let arguments = ["latency", "--rate", "50", "--duration", "1s", "--warm-up", "100ms", "--connections", "2"];
+    let found = scene.json(&arguments);
+    assert_eq!(
+        (&found["lost"], &found["duplicates"], &found["idle"]),
+        (&0.into(), &0.into(), &Value::Null),
+        "{found:#}"
+    );
+    assert_eq!(found["commit_to_consumer"]["count"], found["events"], "{found:#}");
+    assert_eq!(keys(&redis).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inserting_is_measured_without_a_bus() {
+    // The WAL is one for all databases, so nobody else may write to it.
+    let server = PostgresServer::start().await.unwrap();
+    let scene = Scene::on(&server, "nats", "nats://127.0.0.1:1".to_owned()).await;
+    let found =
+        scene.json(&["insert", "--duration", "200ms", "--warm-up", "50ms", "--connections", "2", "--batch", "5"]);
+    let forms = found["forms"].as_array().unwrap();
+    let names: Vec<&str> = forms.iter().map(|form| form["form"].as_str().unwrap()).collect();
+    assert_eq!(names, ["business_row", "function", "library", "batch"]);
+    for form in forms {
+        assert!(is_positive(&form["transactions_per_second"]), "{form:#}");
+        assert_eq!(form["transactions"], form["transaction"]["count"], "{form:#}");
+    }
+    let wal = |at: usize| forms[at]["wal_bytes_per_transaction"].as_f64().unwrap();
+    assert!(wal(0) < wal(2) && wal(2) < wal(3), "an event is more than none, and five are more than one: {found:#}");
     assert_eq!(scene.left_in_database().await, Vec::<String>::new());
 }

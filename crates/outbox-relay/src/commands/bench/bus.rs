@@ -64,6 +64,14 @@ impl Reader {
         }
     }
 
+    /// Returns a reader whose waiting keeps nobody else's questions back.
+    pub(super) async fn for_blocking(&self, bus: &AnyBus) -> Result<Self, CommandError> {
+        match self {
+            Self::Nats(_) => Ok(self.clone()),
+            Self::Redis(_) => Self::of(bus).await,
+        }
+    }
+
     /// Says how far the bus is. A stream that is not there yet holds nothing.
     pub(super) async fn progress(&self) -> Result<Progress, CommandError> {
         let nothing = Progress { messages: 0, last_stored: 0.0 };

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use futures_util::future::try_join_all;
 use gamemesh_outbox::Event;
-use gamemesh_outbox::bus::BusPublisher;
+use gamemesh_outbox::bus::{BusError, BusPublisher};
 use jiff::Timestamp;
 use serde::Serialize;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -73,21 +73,20 @@ fn events(payloads: &[Bytes], count: usize) -> Vec<Event> {
 async fn publish(bus: &AnyBus, events: Vec<Event>, batch: usize) -> Result<(), CommandError> {
     let events = Arc::new(events);
     let next = Arc::new(AtomicUsize::new(0));
-    let lanes = (0..IN_FLIGHT.div_ceil(batch)).map(|_| {
+    // Dropped, it ends them: nobody publishes any more when the stream is removed.
+    let mut lanes = JoinSet::new();
+    for _ in 0..IN_FLIGHT.div_ceil(batch) {
         let (bus, events, next) = (bus.clone(), events.clone(), next.clone());
-        tokio::spawn(async move {
+        lanes.spawn(async move {
             loop {
                 let from = next.fetch_add(batch, Ordering::Relaxed);
-                let Some(batch) = events.get(from..events.len().min(from + batch)).filter(|batch| !batch.is_empty())
-                else {
-                    return Ok(());
-                };
+                let to = events.len().min(from + batch);
+                let Some(batch) = events.get(from..to).filter(|batch| !batch.is_empty()) else { return Ok(()) };
                 bus.publish(batch).await.into_iter().try_for_each(|receipt| receipt.map(drop))?;
             }
-        })
-    });
-    let ended: Vec<Result<(), gamemesh_outbox::bus::BusError>> =
-        try_join_all(lanes).await.map_err(|error| CommandError::failure("publishing to the bus ended badly", error))?;
+        });
+    }
+    let ended: Vec<Result<(), BusError>> = lanes.join_all().await;
     let published: Result<(), _> = ended.into_iter().collect();
     published.map_err(|error| CommandError::failure("the bus did not take every event of its own measurement", error))
 }

@@ -194,16 +194,13 @@ async fn measure(stage: &Stage, table: &Table<'_>) -> Result<Measured, CommandEr
     let used = meter.read(Some(&relays)).await?;
     let (cpu, wal_bytes_per_event) = used.since(&used_before, (end.messages - begin.messages) as f64);
     let relay_peak_rss_bytes = relays.peak_rss_bytes();
-    let dropped_by_the_bus = relays.counter(ATTEMPTS, "outcome=\"duplicate\"").await?;
+    let dropped_by_the_bus = relays.dropped_by_the_bus().await?;
     relays.stop().await?;
     let mut found = find(stage, &reader, table).await?;
     found.duplicates += dropped_by_the_bus;
     reader.remove().await?;
     Ok(Measured { begin, end, cpu, wal_bytes_per_event, relay_peak_rss_bytes, found })
 }
-
-const PUBLISHED: &str = "gamemesh_outbox_events_published_total";
-const ATTEMPTS: &str = "gamemesh_outbox_publish_attempts_total";
 
 /// Waits until the bus has stored as many messages.
 async fn await_messages(reader: &Reader, relays: &mut Relays, count: u64) -> Result<Progress, CommandError> {
@@ -222,7 +219,7 @@ async fn await_messages(reader: &Reader, relays: &mut Relays, count: u64) -> Res
 async fn await_settled(relays: &mut Relays, count: u64) -> Result<(), CommandError> {
     let mut patience = Patience::new();
     loop {
-        let settled = relays.counter(PUBLISHED, "").await?;
+        let settled = relays.published().await?;
         if settled >= count {
             return Ok(());
         }

@@ -3,6 +3,9 @@
 mod bus;
 mod ceiling;
 mod drain;
+mod insert;
+mod latency;
+mod load;
 mod meter;
 mod processes;
 mod relays;
@@ -11,15 +14,18 @@ mod rows;
 mod stage;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use gamemesh_outbox::store::OnPublished;
 
 use self::drain::DrainArgs;
+use self::insert::InsertArgs;
+use self::latency::LatencyArgs;
 use self::report::Report;
 use self::stage::Stage;
 use super::print;
-use crate::config::Config;
+use crate::config::{Config, positive_duration};
 use crate::logging::{self, Logger};
 use crate::report::CommandError;
 use crate::signals;
@@ -33,7 +39,7 @@ const TOPIC_PREFIX: &str = "outbox_bench";
 /// The type of the events that are measured.
 const EVENT_TYPE: &str = "measured";
 /// The JetStream stream that takes them.
-const STREAM: &str = "OUTBOX_BENCH";
+const STREAM: &str = "outbox_bench";
 
 /// What is measured.
 #[derive(Debug, Subcommand)]
@@ -43,6 +49,47 @@ pub(crate) enum BenchCommand {
     /// Fills the table, publishes as many events to the bus without any database, starts the relays, measures from the end
     /// of the warm-up to the last event, publishes to the bus alone once more, and checks that each event arrived once.
     Drain(DrainArgs),
+    /// Measures how long events take from their commit to the bus, and what relays cost the application beside them
+    ///
+    /// An application commits at a steady rate, for a while alone and for a while beside relays; a consumer of its own
+    /// notes when each event arrives.
+    Latency(LatencyArgs),
+    /// Measures what an event costs the application that writes it
+    ///
+    /// The same transactions with a business row alone, with one event in either of two ways, and with many events. No
+    /// relay runs, and no bus is needed.
+    Insert(InsertArgs),
+}
+
+impl BenchCommand {
+    fn common(&self) -> &Common {
+        match self {
+            Self::Drain(args) => &args.common,
+            Self::Latency(args) => &args.common,
+            Self::Insert(args) => &args.common,
+        }
+    }
+
+    fn relaying(&self) -> Option<&Relaying> {
+        match self {
+            Self::Drain(args) => Some(&args.relaying),
+            Self::Latency(args) => Some(&args.relaying),
+            Self::Insert(_) => None,
+        }
+    }
+
+    /// Returns how many connections the application has at the same time.
+    fn producers(&self) -> u32 {
+        match self {
+            Self::Drain(_) => 0,
+            Self::Latency(args) => args.connections,
+            Self::Insert(args) => args.connections,
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    positive_duration(text).ok_or_else(|| "expected a duration above 0, as 10s, 5m or 1h30m".to_owned())
 }
 
 /// What every benchmark is told.
@@ -109,14 +156,19 @@ pub(crate) async fn bench(
     if cfg!(debug_assertions) {
         say("This is a debug build: its figures say nothing. Measure with `cargo run --release -- bench`.");
     }
-    let BenchCommand::Drain(args) = &command;
-    args.relaying.apply(&mut config);
-    let common = &args.common;
-    let stage = Stage::open(config, config_file, 0, true, common.replace).await?;
+    if let Some(relaying) = command.relaying() {
+        relaying.apply(&mut config);
+    }
+    let common = command.common();
+    let uses_bus = command.relaying().is_some();
+    let stage = Stage::open(config, config_file, command.producers(), uses_bus, common.replace).await?;
     let work = async {
         stage.migrate().await?;
-        let BenchCommand::Drain(args) = &command;
-        drain::drain(&stage, args).await.map(Report::from)
+        match &command {
+            BenchCommand::Drain(args) => drain::drain(&stage, args).await.map(Report::from),
+            BenchCommand::Latency(args) => latency::latency(&stage, args).await.map(Report::from),
+            BenchCommand::Insert(args) => insert::insert(&stage, args).await.map(Report::from),
+        }
     };
     let worked = tokio::select! {
         biased;

@@ -52,8 +52,18 @@ impl Relays {
         self.0.iter().filter_map(|relay| processes::peak_rss_bytes(relay.pid)).max()
     }
 
-    /// Adds up a counter of all of them. `series` is its name with its labels, as `/metrics` has it.
-    pub(super) async fn counter(&self, name: &str, label: &str) -> Result<u64, CommandError> {
+    /// Returns how many events they have recorded as published.
+    pub(super) async fn published(&self) -> Result<u64, CommandError> {
+        self.counter("gamemesh_outbox_events_published_total", "").await
+    }
+
+    /// Returns how many events they have sent again and the bus has recognised.
+    pub(super) async fn dropped_by_the_bus(&self) -> Result<u64, CommandError> {
+        self.counter("gamemesh_outbox_publish_attempts_total", "outcome=\"duplicate\"").await
+    }
+
+    /// Adds up a counter of all of them, of those samples whose labels hold `label`.
+    async fn counter(&self, name: &str, label: &str) -> Result<u64, CommandError> {
         let pages = try_join_all(self.0.iter().map(|relay| http_get("the relay", &relay.endpoints, "/metrics"))).await;
         let pages = pages.map_err(|error| CommandError::failure("cannot read a relay's counters", error))?;
         Ok(pages.iter().flat_map(|page| page.lines()).filter_map(|line| sample(line, name, label)).sum())

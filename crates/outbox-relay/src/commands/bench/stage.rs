@@ -91,16 +91,14 @@ impl Stage {
 
     /// Gives everything back: ends what is still connected, and removes the schema and the stream.
     pub(super) async fn close(self) -> Result<(), CommandError> {
-        let removed = async {
-            if self.uses_bus {
-                Reader::of(&assemble::bus(&self.config).await?).await?.remove().await?;
-            }
-            Ok(())
-        };
-        let (dropped, removed) = tokio::join!(self.drop_schema(), removed);
         let hint = "`--replace` removes what an earlier benchmark left behind";
-        dropped.map_err(|error: CommandError| error.hint(hint))?;
-        removed.map_err(|error: CommandError| error.hint(hint))
+        self.drop_schema().await.map_err(|error| error.hint(hint))?;
+        // The stream comes last: what was on its way to it when something was interrupted has arrived by now.
+        if self.uses_bus {
+            let reader = Reader::of(&assemble::bus(&self.config).await?).await?;
+            reader.remove().await.map_err(|error| error.hint(hint))?;
+        }
+        Ok(())
     }
 
     async fn drop_schema(&self) -> Result<(), CommandError> {
