@@ -2,7 +2,7 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use outbox_testkit::servers::{NatsServer, PostgresServer, RedisServer, TestDatabase};
+use outbox_testkit::servers::{NatsServer, PgBouncer, PostgresServer, RedisServer, TestDatabase};
 use outbox_testkit::wait_until;
 use serde_json::Value;
 
@@ -187,6 +187,29 @@ async fn what_cannot_be_measured_is_refused() {
         assert!(said.contains(text) && !said.contains("c4n4ry"), "{said}");
     }
     assert_eq!(scene.left_in_database().await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_that_forgets_the_schema_is_refused_and_the_tables_behind_it_are_left_alone() {
+    let pooler = PgBouncer::start(&PostgresServer::shared()).await.unwrap();
+    let scene = Scene::new("nats", "nats://127.0.0.1:1".to_owned()).await;
+    let output = run(&["bench", "insert"], &[("POSTGRES_DSN", &scene.database.dsn_through(pooler.port()))]);
+    assert_eq!(output.status.code(), Some(1), "{}", transcript(&output));
+    assert!(transcript(&output).contains("name the server itself"), "{}", transcript(&output));
+    assert_eq!(scene.left_in_database().await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_may_only_create_schemas_is_enough() {
+    let scene = Scene::new("nats", "nats://127.0.0.1:1".to_owned()).await;
+    let role = format!("{}_bench", scene.database.name());
+    let create = format!("CREATE ROLE {role} LOGIN; GRANT CREATE ON DATABASE {} TO {role}", scene.database.name());
+    scene.sql.batch_execute(&create).await.unwrap();
+    let dsn = scene.database.dsn().replace("user=postgres", &format!("user={role}"));
+    let arguments = ["bench", "insert", "--duration", "100ms", "--warm-up", "10ms", "--connections", "1"];
+    let output = run(&arguments, &[("POSTGRES_DSN", &dsn)]);
+    assert!(output.status.success(), "{}", transcript(&output));
+    scene.sql.batch_execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

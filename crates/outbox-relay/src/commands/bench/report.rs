@@ -338,7 +338,7 @@ mod tests {
     #[test]
     fn long_numbers_are_grouped() {
         let numbers = [0, 999, 1000, 123_456, 1_234_567];
-        assert_eq!(numbers.map(grouped::<u64>), ["0", "999", "1,000", "123,456", "1,234,567"]);
+        assert_eq!(numbers.map(|number: u64| grouped(number)), ["0", "999", "1,000", "123,456", "1,234,567"]);
         assert_eq!(grouped(1499.6), "1,500");
     }
 }
