@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::drain::Drained;
+use super::drain::{Drained, Found};
 use super::insert::Inserted;
 use super::latency::LatencyResult;
 use super::meter::Cpu;
@@ -152,13 +152,13 @@ impl From<Drained> for Report {
             ),
         ]);
         table.add_row(["  the relay's share of it", &format!("{:.1} %", drained.share_of_ceiling * 100.0)]);
-        add_cpu(&mut table, "1,000 events", &drained.cpu_seconds_per_1000_events);
+        add_cpu(&mut table, &drained.cpu_seconds_per_1000_events);
         table.add_row(["WAL", &format!("{} bytes an event", grouped(drained.wal_bytes_per_event))]);
         add_memory(&mut table, drained.relay_peak_rss_bytes);
         table.add_row(["Lost", &grouped(drained.found.lost)]);
         table.add_row(["Duplicates", &grouped(drained.found.duplicates)]);
         table.add_row(["Left in the table", &grouped(drained.found.unpublished)]);
-        Self { tables: format!("{table}\n"), json: with_command("drain", &drained), verdict: verdict(&drained) }
+        Self { tables: format!("{table}\n"), json: with_command("drain", &drained), verdict: verdict(&drained.found) }
     }
 }
 
@@ -170,9 +170,9 @@ impl From<LatencyResult> for Report {
         table.add_row(["Transactions", &rate]);
         table.add_row(["Payload", &format!("{} bytes", grouped(result.payload_bytes))]);
         table.add_row(["Measured", &format!("{} events in {:.0} s", grouped(result.events), result.seconds)]);
-        add_cpu(&mut table, "1,000 events, the application's work included", &result.cpu_seconds_per_1000_events);
+        add_cpu(&mut table, &result.cpu_seconds_per_1000_events);
         let alone = result.database_cpu_seconds_per_1000_events_without_relay;
-        table.add_row(["  database without a relay", &per_thousand(alone, "1,000 events")]);
+        table.add_row(["  database, without a relay", &per_thousand(alone)]);
         add_memory(&mut table, result.relay_peak_rss_bytes);
         if let Some(idle) = &result.idle {
             let cpu = idle.relay_cpu_percent.map_or(NOT_VISIBLE.to_owned(), |percent| format!("{percent:.2} %"));
@@ -232,8 +232,7 @@ fn times_table(rows: &[(String, &Times)]) -> Table {
     table
 }
 
-fn verdict(drained: &Drained) -> Result<(), CommandError> {
-    let found = &drained.found;
+fn verdict(found: &Found) -> Result<(), CommandError> {
     let left = if found.backlog_expected { 0 } else { found.unpublished };
     if (found.lost, found.duplicates, left) == (0, 0, 0) {
         return Ok(());
@@ -258,14 +257,14 @@ fn add_conditions(table: &mut Table, conditions: &Conditions) {
     table.add_row(["Published rows", conditions.mode]);
 }
 
-fn add_cpu(table: &mut Table, of: &str, cpu: &Cpu) {
-    for (who, seconds) in [("relay", cpu.relay), ("database", cpu.database), ("bus", cpu.bus)] {
-        table.add_row([&format!("CPU, {who}"), &per_thousand(seconds, of)]);
+fn add_cpu(table: &mut Table, cpu: &Cpu) {
+    for (who, seconds) in [("relay", cpu.relay), ("bus", cpu.bus), ("database", cpu.database)] {
+        table.add_row([&format!("CPU, {who}"), &per_thousand(seconds)]);
     }
 }
 
-fn per_thousand(seconds: Option<f64>, of: &str) -> String {
-    seconds.map_or(NOT_VISIBLE.to_owned(), |seconds| format!("{seconds:.4} s per {of}"))
+fn per_thousand(seconds: Option<f64>) -> String {
+    seconds.map_or(NOT_VISIBLE.to_owned(), |seconds| format!("{seconds:.4} s per 1,000 events"))
 }
 
 fn add_memory(table: &mut Table, peak_rss_bytes: Option<u64>) {
@@ -333,6 +332,16 @@ mod tests {
         assert_eq!(times.histogram[1].up_to_ms, 0.25);
         assert_eq!(times.bars().lines().count(), counts.len());
         assert!(Times::of(&Histogram::new(3).unwrap()).histogram.is_empty());
+    }
+
+    #[test]
+    fn figures_count_only_when_each_event_arrived_once() {
+        let good = Found { lost: 0, duplicates: 0, unpublished: 0, backlog_expected: false };
+        assert!(verdict(&good).is_ok());
+        assert!(verdict(&Found { unpublished: 5, backlog_expected: true, ..good }).is_ok());
+        for bad in [Found { lost: 1, ..good }, Found { duplicates: 1, ..good }, Found { unpublished: 1, ..good }] {
+            assert!(verdict(&bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]
