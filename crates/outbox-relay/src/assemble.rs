@@ -60,8 +60,7 @@ pub(crate) async fn with_store(
 ) -> Result<(), CommandError> {
     match database {
         Database::Postgres(dsn) => {
-            let settings = PostgresConfig::from_dsn(dsn.expose());
-            let mut settings = settings.map_err(|error| invalid("POSTGRES_DSN or DATABASE_URL", &error))?;
+            let mut settings = postgres_config(dsn.expose())?;
             settings.connections = config.relay.workers + CONNECTIONS_BESIDES_WORKERS;
             settings.synchronous_commit = config.synchronous_commit;
             settings.dsn_file = config.database_file.clone();
@@ -77,6 +76,20 @@ pub(crate) async fn with_store(
             command.with_store(store, settings).await
         }
     }
+}
+
+fn postgres_config(dsn: &str) -> Result<PostgresConfig, CommandError> {
+    PostgresConfig::from_dsn(dsn).map_err(|error| invalid("POSTGRES_DSN or DATABASE_URL", &error))
+}
+
+/// The one store that is measured.
+pub(crate) type MeasuredStore = PostgresStore;
+
+/// Prepares the store to be measured, with as many connections for whoever measures.
+pub(crate) fn measured_store(dsn: &str, connections: u32) -> Result<MeasuredStore, CommandError> {
+    let mut settings = postgres_config(dsn)?;
+    settings.connections = connections;
+    Ok(PostgresStore::new(settings)?)
 }
 
 /// Lists the migrations of a store, which needs no database.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::commands::bench::BenchCommand;
 use crate::commands::dead_letters::DeadLettersCommand;
 use crate::commands::demo::DemoArgs;
 use crate::commands::doctor::DoctorArgs;
@@ -56,6 +57,14 @@ pub(crate) enum Command {
     ///
     /// Changes nothing. Exits with 1 when it finds an error; warnings are risks to know and to choose.
     Doctor(DoctorArgs),
+    /// Measures the relay with this database and this bus
+    ///
+    /// The settings are those of `run`; PostgreSQL, with NATS or Redis. A benchmark works in a schema and a stream of its
+    /// own (both outbox_bench; in Redis the key outbox_bench.event), which it creates and removes at its end, also after
+    /// Ctrl-C. It loads the servers as much as it can: keep it away from those that others depend on.
+    /// docs/performance.md says what the figures mean.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Shows the outbox at work, with everything built in, and checks that nothing was lost
     Demo(DemoArgs),
 }

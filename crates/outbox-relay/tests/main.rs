@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, and its helpers as well")]
 
 mod admin;
+mod bench;
 mod browser;
 mod chaos;
 mod configuration;

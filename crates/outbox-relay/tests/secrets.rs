@@ -28,7 +28,7 @@ fn fails_without_a_canary(what: &str, output: &Output) {
 }
 
 /// What reaches the database, and how it is given nothing.
-const COMMANDS: [&[&str]; 7] = [
+const COMMANDS: [&[&str]; 8] = [
     &["migrate", "status"],
     &["migrate", "up"],
     &["status"],
@@ -36,6 +36,7 @@ const COMMANDS: [&[&str]; 7] = [
     &["doctor"],
     &["dead-letters", "list"],
     &["emit", "--topic", "events.player", "--payload", "1"],
+    &["bench", "insert"],
 ];
 
 /// Settings that lead to no database.

@@ -1,5 +1,6 @@
 //! The commands.
 
+pub(crate) mod bench;
 pub(crate) mod dead_letters;
 pub(crate) mod demo;
 pub(crate) mod doctor;
@@ -26,6 +27,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Command::DeadLetters(command) => block_on(dead_letters::dead_letters(load()?, command)),
         Command::Status(args) => block_on(status::status(load()?, args)),
         Command::Doctor(args) => block_on(doctor::doctor(load()?, args)),
+        Command::Bench(command) => block_on(bench::bench(load()?, cli.config.as_deref(), command)),
         Command::Demo(args) => block_on(demo::demo(args)),
     }
 }

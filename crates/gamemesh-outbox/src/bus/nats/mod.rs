@@ -87,6 +87,11 @@ impl NatsBus {
         let _ = timeout(FIRST_TRY, first.wait_for(Signals::tried)).await;
         Ok(Self { inner: Arc::new(Inner { config, client, jetstream, signals, ensured: Mutex::default() }) })
     }
+
+    /// Returns the client, for a consumer in the same process. It is the same connection.
+    pub fn client(&self) -> async_nats::Client {
+        self.inner.client.clone()
+    }
 }
 
 fn options(

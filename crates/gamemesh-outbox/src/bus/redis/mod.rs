@@ -77,6 +77,11 @@ impl RedisBus {
         let client = Renewed::new("the Redis URL", config.client()?);
         Ok(Self { inner: Arc::new(Inner { config, client, idle: Mutex::default() }) })
     }
+
+    /// Makes a connection, for a consumer in the same process. No answer is too late for it: it may block.
+    pub async fn connection(&self) -> Result<MultiplexedConnection, BusError> {
+        Ok(self.inner.connect().await?.link)
+    }
 }
 
 impl BusPublisher for RedisBus {

@@ -12,7 +12,7 @@ use gamemesh_outbox::diagnosis::{Demands, Finding, Severity};
 use gamemesh_outbox::store::OnPublished;
 use serde_json::{Value, json};
 
-pub(crate) use self::monitoring::varz;
+pub(crate) use self::monitoring::{http_get, varz};
 use super::{one_line, print};
 use crate::assemble::{self, AnyBus, OutboxStore, Producer, WithStore};
 use crate::config::{Config, positive_duration};

@@ -1,4 +1,4 @@
-//! Asks a NATS server's monitoring port.
+//! Asks a server over HTTP: a NATS server's monitoring port, or the endpoints of a relay.
 
 use std::time::Duration;
 
@@ -15,12 +15,18 @@ const BYTES_MAX: usize = 1024 * 1024;
 /// Returns what the server says at `/varz`, or why it does not. The URL, which may hold a secret, is not repeated.
 pub(crate) async fn varz(url: &str) -> Result<String, String> {
     let uri: Uri = url.parse().map_err(|_| "OUTBOX_NATS_MONITORING_URL is no URL".to_owned())?;
-    let asked = timeout(ANSWER_WITHIN, get(&uri)).await;
-    asked.unwrap_or_else(|_| Err(format!("the monitoring port does not answer within {ANSWER_WITHIN:?}")))
+    let path = format!("{}/varz", uri.path().trim_end_matches('/'));
+    http_get("the monitoring port", &uri, &path).await
 }
 
-async fn get(uri: &Uri) -> Result<String, String> {
-    let cannot = |error: &dyn std::error::Error| format!("the monitoring port cannot be asked: {error}");
+/// Asks a server without TLS for `path` and returns the body; errors call the server `who`.
+pub(crate) async fn http_get(who: &str, uri: &Uri, path: &str) -> Result<String, String> {
+    let asked = timeout(ANSWER_WITHIN, get(who, uri, path)).await;
+    asked.unwrap_or_else(|_| Err(format!("{who} does not answer within {ANSWER_WITHIN:?}")))
+}
+
+async fn get(who: &str, uri: &Uri, path: &str) -> Result<String, String> {
+    let cannot = |error: &dyn std::error::Error| format!("{who} cannot be asked: {error}");
     let host = uri.host().unwrap_or_default();
     let port = uri.port_u16().unwrap_or(80);
     let name = host.trim_start_matches('[').trim_end_matches(']');
@@ -30,12 +36,11 @@ async fn get(uri: &Uri) -> Result<String, String> {
     // Ends with the answer; the request reports why.
     tokio::spawn(connection);
 
-    let path = format!("{}/varz", uri.path().trim_end_matches('/'));
     let request = Request::get(path).header(HOST, format!("{host}:{port}")).body(String::new());
     let request = request.map_err(|error| cannot(&error))?;
     let response = sender.send_request(request).await.map_err(|error| cannot(&error))?;
     if response.status() != StatusCode::OK {
-        return Err(format!("the monitoring port answers {}", response.status()));
+        return Err(format!("{who} answers {}", response.status()));
     }
     let body = to_bytes(Body::new(response.into_body()), BYTES_MAX).await.map_err(|error| cannot(&error))?;
     String::from_utf8(body.into()).map_err(|error| cannot(&error))
