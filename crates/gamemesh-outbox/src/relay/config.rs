@@ -39,7 +39,7 @@ impl Default for RelayConfig {
     fn default() -> Self {
         Self {
             batch_size: 100,
-            batch_size_max: 1000,
+            batch_size_max: 500,
             batch_bytes: 4 * 1024 * 1024,
             workers: 4,
             poll_interval: Duration::from_secs(1),

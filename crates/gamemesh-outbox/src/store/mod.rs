@@ -74,7 +74,8 @@ pub trait Claim: Send + 'static {
 pub struct ClaimLimit {
     /// Most events.
     pub events: u32,
-    /// Most payload bytes. The first event is claimed whatever its size.
+    /// Most bytes of payloads, in PostgreSQL of headers and trace context as well. The first event is claimed whatever its
+    /// size.
     pub bytes: u64,
     /// Most payload bytes of one event. A larger payload is not loaded: the event comes back with a
     /// [defect](Event::defect).

@@ -154,8 +154,9 @@ impl Telemetry {
         let metrics = self.metrics();
         metrics.publish_duration_seconds.observe(took.as_secs_f64());
         let now = Timestamp::now();
+        let outcomes = receipts.chunk_by(|one, next| outcome(one) == outcome(next));
+        outcomes.for_each(|same| metrics.attempts(outcome(&same[0]), same.len() as u64));
         for (event, receipt) in events.iter().zip(receipts) {
-            metrics.attempts(outcome(receipt), 1);
             if receipt.is_ok() {
                 // Two clocks: an event from the future took no time.
                 let took = now.duration_since(event.created_at).as_secs_f64().max(0.0);

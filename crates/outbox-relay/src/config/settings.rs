@@ -93,7 +93,7 @@ settings! {
         parse: |text| whole(text, 1..=10_000),
     }
     BATCH_SIZE_MAX: u32 {
-        env: "OUTBOX_BATCH_SIZE_MAX", key: "outbox.batch_size_max", default: Some("1000"),
+        env: "OUTBOX_BATCH_SIZE_MAX", key: "outbox.batch_size_max", default: Some("500"),
         expected: "a whole number from 1 to 10000",
         help: "To how many events batches grow while each is full. A crash can repeat as many events as are in flight: \
                this, times the workers.";

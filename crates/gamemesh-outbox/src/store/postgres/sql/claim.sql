@@ -1,5 +1,6 @@
--- Claims the oldest due events from the place ($6, $7) in the queue on: up to $1 rows and $2 bytes of payload, none of a
--- payload above $3 bytes, and nothing of the routes in $4 (topics) and $5 (event types), which pair up by position.
+-- Claims the oldest due events from the place ($6, $7) in the queue on: up to $1 rows and $2 bytes of payloads, headers
+-- and carriers, no payload above $3 bytes, and nothing of the routes in $4 (topics) and $5 (event types), which pair up
+-- by position.
 --
 -- The row locks are the claim. SKIP LOCKED lets replicas take different rows without waiting for each other, and the
 -- locks end with the transaction, however it ends.
@@ -14,9 +15,8 @@ SELECT place,
        left(event_type, 1024) AS event_type,
        CASE WHEN payload_bytes <= $3::bigint AND NOT beyond THEN payload_text END AS payload,
        payload_bytes,
-       -- Most have none, and text is dear.
-       CASE WHEN carrier <> '{}' THEN left(carrier::text, 16385) END AS carrier,
-       CASE WHEN headers <> '{}' THEN left(headers::text, 1048576) END AS headers,
+       CASE WHEN NOT beyond THEN carrier_text END AS carrier,
+       CASE WHEN NOT beyond THEN headers_text END AS headers,
        left(event_key, 4097) AS event_key,
        created_at,
        attempt_count,
@@ -30,11 +30,19 @@ FROM (
     FROM (
         SELECT written.*,
                coalesce(octet_length(payload_text), pg_column_size(payload))::bigint AS payload_bytes,
-               least(coalesce(octet_length(payload_text), 0), $3::bigint)::integer AS weight
+               (
+                   least(coalesce(octet_length(payload_text), 0), $3::bigint)
+                   + coalesce(octet_length(carrier_text), 0)
+                   + coalesce(octet_length(headers_text), 0)
+               )::integer AS weight
         FROM (
             -- What takes this much on disk, compressed, is far too large as text, and writing it out could take a
             -- gigabyte.
-            SELECT due.*, CASE WHEN pg_column_size(payload) <= 8 * $3::bigint THEN payload::text END AS payload_text
+            SELECT due.*,
+                   CASE WHEN pg_column_size(payload) <= 8 * $3::bigint THEN payload::text END AS payload_text,
+                   -- Most have none, and text is dear.
+                   CASE WHEN carrier <> '{}' THEN left(carrier::text, 16385) END AS carrier_text,
+                   CASE WHEN headers <> '{}' THEN left(headers::text, 1048576) END AS headers_text
             FROM (
                 SELECT event.ctid AS place, event.id, event.topic, event.event_type, event.payload, event.carrier,
                        event.headers, event.event_key, event.created_at, event.attempt_count, event.available_at
