@@ -50,6 +50,7 @@ impl Scene {
             ("EVENT_BUS", bus.to_owned()),
             url,
             ("OUTBOX_BATCH_SIZE", "10".to_owned()),
+            ("OUTBOX_BATCH_SIZE_MAX", "10".to_owned()),
             ("OUTBOX_MAX_ATTEMPTS", "2".to_owned()),
             ("OUTBOX_RETRY_BACKOFF", "10ms".to_owned()),
             ("OUTBOX_RETRY_BACKOFF_MAX", "20ms".to_owned()),
