@@ -32,7 +32,8 @@ exec chroot "$root" /setpriv --reuid=65532 --regid=65532 --clear-groups --boundi
 async fn the_relay_works_in_what_the_container_leaves_it() {
     assert!(Uid::effective().is_root(), "this test mounts and changes users: run it as root, as CI does");
     let database = PostgresServer::shared().database().await;
-    let nats = NatsServer::start().await.unwrap();
+    // It takes the largest payload that the relay takes.
+    let nats = NatsServer::start_with("max_payload: 16MB").await.unwrap();
     let (dsn, url) = (database.dsn(), nats.url());
     let settings = [
         ("POSTGRES_DSN", dsn.as_str()),
@@ -106,19 +107,34 @@ struct Kind {
     delivered: bool,
 }
 
-const WORST: [Kind; 3] = [
+const WORST: [Kind; 5] = [
     Kind {
-        name: "messages of almost 1 MiB, which is what NATS takes, with headers of almost 64 KiB",
+        name: "messages of almost 1 MiB, with headers of almost 64 KiB",
         rows: 200,
         payload: "to_jsonb(repeat(md5(n::text), 30000))",
         headers: "(SELECT jsonb_object_agg('h' || i, repeat('v', 4000)) FROM generate_series(1, 16) AS i)",
         delivered: true,
     },
     Kind {
-        name: "headers of almost 64 KiB, which is what NATS takes, and hardly a payload",
+        name: "headers of almost 64 KiB, and hardly a payload",
         rows: 800,
         payload: "'1'",
         headers: "(SELECT jsonb_object_agg('h' || i, repeat('v', 4000)) FROM generate_series(1, 16) AS i)",
+        delivered: true,
+    },
+    Kind {
+        name: "as many headers as an event may have, each as long as it may be",
+        rows: 400,
+        payload: "'1'",
+        headers: "(SELECT jsonb_object_agg('h' || i, repeat('v', 4096)) FROM generate_series(1, 64) AS i)",
+        // No message of NATS has more than 64 KiB of them.
+        delivered: false,
+    },
+    Kind {
+        name: "payloads of almost 8 MiB, the largest that the relay takes",
+        rows: 24,
+        payload: "to_jsonb(repeat(md5(n::text), 262100))",
+        headers: "'{}'",
         delivered: true,
     },
     Kind {

@@ -158,7 +158,14 @@ fn event_with(payload: impl Into<String>) -> NewEvent {
 }
 
 fn limit() -> ClaimLimit {
-    ClaimLimit { events: 100, bytes: 4 << 20, event_bytes: 1 << 20, lifetime: MINUTE, except: Vec::new() }
+    ClaimLimit {
+        events: 100,
+        bytes: 4 << 20,
+        any_size: true,
+        event_bytes: 1 << 20,
+        lifetime: MINUTE,
+        except: Vec::new(),
+    }
 }
 
 fn charged(error: &str, retry_in: Duration) -> Outcome {
@@ -434,6 +441,8 @@ async fn a_claim_keeps_to_its_byte_budget<H: StoreHarness>(harness: &H) {
         assert!(events.iter().all(|event| event.payload.len() == 100 && event.defect.is_none()));
         held.settle(vec![Outcome::Released; expected], &FOREVER).await.expect("settled");
     }
+    let small = ClaimLimit { bytes: 99, any_size: false, ..limit() };
+    assert!(try_claim(&store, &small).await.is_none(), "the first is left to a claim that takes any size");
     // What did not fit was not held either, once the claim had ended.
     settle_all(&store, &Outcome::Published, &FOREVER).await;
     assert_nothing_due(&store).await;

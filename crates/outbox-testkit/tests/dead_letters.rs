@@ -98,6 +98,7 @@ async fn a_hundred_thousand_letters_are_requeued_in_batches_that_hold_nobody_up(
     let limit = ClaimLimit {
         events: 10_000,
         bytes: 4 << 20,
+        any_size: true,
         event_bytes: 1 << 20,
         lifetime: Duration::from_secs(60),
         except: Vec::new(),

@@ -41,7 +41,7 @@ async fn migrated_database() -> (TestDatabase, Client, PostgresStore) {
 
 fn limit() -> ClaimLimit {
     let lifetime = Duration::from_secs(60);
-    ClaimLimit { events: 100, bytes: 4 << 20, event_bytes: 1 << 20, lifetime, except: Vec::new() }
+    ClaimLimit { events: 100, bytes: 4 << 20, any_size: true, event_bytes: 1 << 20, lifetime, except: Vec::new() }
 }
 
 async fn claim(store: &PostgresStore) -> (PostgresClaim, Vec<Event>) {

@@ -75,6 +75,7 @@ fn limit() -> ClaimLimit {
     ClaimLimit {
         events: 100,
         bytes: 4 << 20,
+        any_size: true,
         event_bytes: 1 << 20,
         lifetime: Duration::from_secs(60),
         except: Vec::new(),

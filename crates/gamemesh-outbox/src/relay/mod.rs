@@ -41,9 +41,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
@@ -78,6 +78,9 @@ struct Inner<S, B> {
     store_breaker: Breaker,
     paused: PausedRoutes,
     batch_size: BatchSize,
+    /// The place for an event that is larger than a batch should be. There is one: such an event is in memory several times
+    /// over until it is acknowledged.
+    large: Semaphore,
     /// Rung by a worker that found a full batch: there is more than it can carry alone.
     more_work: Notify,
 }
@@ -115,6 +118,7 @@ impl<S: Store, B: BusPublisher> Relay<S, B> {
             bus_breaker: Breaker::new(config.outage),
             store_breaker: Breaker::new(config.outage),
             paused: PausedRoutes::new(config.outage),
+            large: Semaphore::new(1),
             batch_size: BatchSize::new(config.batch_size, config.batch_size_max),
             more_work: Notify::new(),
             config,
@@ -145,7 +149,7 @@ impl<S: Store, B: BusPublisher> Relay<S, B> {
         }
         let drain_timeout = if planted!(StopDoesNotDrain) { Duration::ZERO } else { self.inner.config.drain_timeout };
         let drained = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(drain_timeout, drained).await.is_err() {
+        if timeout(drain_timeout, drained).await.is_err() {
             self.inner.telemetry.drain_timed_out();
             // Ends the remaining claims, which gives their events back.
             tasks.shutdown().await;
@@ -216,16 +220,23 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
 
     /// Carries one batch. This is the whole path.
     async fn turn(&self) -> Result<Turn, StoreError> {
-        let limit = self.claim_limit();
+        let large = self.large.try_acquire().ok();
+        let limit = self.claim_limit(large.is_some());
         let started = Instant::now();
         crash_point("claim.before");
         let claimed = self.store.claim(&limit).await?;
         let took = started.elapsed();
         let Some(mut claim) = claimed else {
             self.telemetry.nothing_due(took);
+            if large.is_none() {
+                // What is due may be waiting for that place.
+                let _ = timeout(self.config.poll_interval, self.large.acquire()).await;
+            }
             return Ok(Turn::Idle);
         };
         let mut events = claim.take_events();
+        let bytes: u64 = events.iter().map(|event| event.payload.len() as u64).sum();
+        let _large = large.filter(|_| bytes > limit.bytes);
         crash_point("claim.after");
         let history = self.telemetry.claimed(took, &events);
         let full = claim.more_due();
@@ -263,10 +274,11 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
         carry.instrument(span).await
     }
 
-    fn claim_limit(&self) -> ClaimLimit {
+    fn claim_limit(&self, any_size: bool) -> ClaimLimit {
         ClaimLimit {
             events: self.batch_size.next(),
             bytes: self.config.batch_bytes,
+            any_size,
             event_bytes: self.config.validator.payload_bytes_max,
             // Publishing takes at most this long; the same again for everything around it.
             lifetime: 2 * self.config.publish_timeout + publish::GRACE,

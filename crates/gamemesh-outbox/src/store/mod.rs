@@ -74,9 +74,11 @@ pub trait Claim: Send + 'static {
 pub struct ClaimLimit {
     /// Most events.
     pub events: u32,
-    /// Most bytes of payloads, in PostgreSQL of headers and trace context as well. The first event is claimed whatever its
-    /// size.
+    /// Most bytes of payloads, in PostgreSQL of headers and trace context as well.
     pub bytes: u64,
+    /// Whether the first event is claimed even if it alone has more `bytes`. Otherwise it and what is behind it are left
+    /// to a claim that takes it.
+    pub any_size: bool,
     /// Most payload bytes of one event. A larger payload is not loaded: the event comes back with a
     /// [defect](Event::defect).
     pub event_bytes: u64,

@@ -15,6 +15,7 @@ async fn main() -> Result<()> {
     let limit = ClaimLimit {
         events: 1000,
         bytes: u64::MAX,
+        any_size: true,
         event_bytes: u64::MAX,
         lifetime: Duration::from_secs(3600),
         except: Vec::new(),

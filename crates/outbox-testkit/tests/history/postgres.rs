@@ -22,6 +22,7 @@ async fn settle(store: &PostgresStore, outcome: Outcome, on_published: OnPublish
     let limit = ClaimLimit {
         events: 10,
         bytes: u64::MAX,
+        any_size: true,
         event_bytes: u64::MAX,
         lifetime: Duration::from_secs(60),
         except: Vec::new(),

@@ -279,7 +279,7 @@ impl Store for MemoryStore {
         for row in due.into_iter().take(limit.events as usize) {
             let size = row.event.payload.len() as u64;
             bytes += size.min(limit.event_bytes);
-            if bytes > limit.bytes && !events.is_empty() {
+            if bytes > limit.bytes && !(events.is_empty() && limit.any_size) {
                 break;
             }
             row.claimed = true;

@@ -35,6 +35,8 @@ pub struct PostgresClaim {
     places: Vec<row::Place>,
     events: Vec<Event>,
     more_due: bool,
+    /// Whether the connection had to make room for an event that is larger than a batch should be.
+    stretched: bool,
     unsettled: Unsettled,
 }
 
@@ -66,9 +68,10 @@ impl PostgresClaim {
         };
         let Claimed { events, places, last, more_due } = claimed;
         position.claimed(from, last, more_due, took);
+        let stretched = events.iter().map(|event| event.payload.len() as u64).sum::<u64>() > limit.bytes;
         let ids = events.iter().map(|event| event.id).collect();
         let unsettled = Unsettled::new(position.clone());
-        Ok(Some(Self { session, lifetime: limit.lifetime, ids, places, events, more_due, unsettled }))
+        Ok(Some(Self { session, lifetime: limit.lifetime, ids, places, events, more_due, stretched, unsettled }))
     }
 }
 
@@ -104,7 +107,12 @@ impl Claim for PostgresClaim {
                            on outbox_events?";
             return Err(StoreError::new(StoreErrorKind::Unavailable, format!("{DOING}: {problem}")));
         }
-        self.session.give_back();
+        if self.stretched {
+            // Its buffer would stay as large as that event for as long as the connection lives.
+            drop(self.session);
+        } else {
+            self.session.give_back();
+        }
         if !changes.released {
             self.unsettled.settled();
         }
@@ -141,6 +149,7 @@ async fn claim(
                 (&event_types, Type::TEXT_ARRAY),
                 (&from.at, Type::TIMESTAMPTZ),
                 (&from.id, Type::UUID),
+                (&limit.any_size, Type::BOOL),
             ],
         ),
     )

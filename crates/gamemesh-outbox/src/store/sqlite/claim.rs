@@ -53,6 +53,7 @@ async fn select(inner: &Inner, limit: &ClaimLimit, in_flight: &[Uuid]) -> Result
         .bind(CARRIER_BYTES_MAX)
         .bind(HEADERS_BYTES_MAX)
         .bind(KEY_BYTES_MAX)
+        .bind(limit.any_size)
         .fetch_all(&inner.readers)
         .await?;
     let found = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>("found"))?;

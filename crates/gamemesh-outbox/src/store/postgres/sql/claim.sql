@@ -24,9 +24,11 @@ SELECT place,
        beyond
 FROM (
     SELECT weighed.*,
-           -- The first is claimed whatever its size.
-           coalesce(sum(weight) OVER (ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) + weight > $2::bigint, false)
-               AS beyond
+           -- The first is claimed whatever its size, if wanted.
+           coalesce(
+               sum(weight) OVER (ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) + weight,
+               CASE WHEN $8::boolean THEN 0 ELSE weight END
+           ) > $2::bigint AS beyond
     FROM (
         SELECT written.*,
                coalesce(octet_length(payload_text), pg_column_size(payload))::bigint AS payload_bytes,

@@ -1,4 +1,5 @@
--- The oldest due rows, up to a number of rows (?3) and of payload bytes (?5); the first row whatever its size.
+-- The oldest due rows, up to a number of rows (?3) and of payload bytes (?5); the first row whatever its size,
+-- if wanted (?9).
 --
 -- A claim only reads, so it never stands in a producer's way. The rows that this process works on (?1, a JSON array of
 -- ids) are left out by name; other processes are kept out by the lock beside the database.
@@ -40,5 +41,5 @@ SELECT
     (SELECT count(*) FROM due) AS found
 FROM counted
 JOIN outbox_events ON outbox_events.rowid = counted.number
-WHERE bytes_so_far <= ?5 OR place = 1
+WHERE bytes_so_far <= ?5 OR (place = 1 AND ?9)
 ORDER BY place
