@@ -1,6 +1,7 @@
 //! Settings that change while the relay runs: passwords and certificates in files that somebody rotates.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -58,11 +59,14 @@ impl<T> fmt::Debug for Renewed<T> {
     }
 }
 
-/// Returns the text of `file`, or `given` where there is none. Files made by an editor end with a new line.
-pub(crate) fn reread(file: Option<&PathBuf>, given: &str) -> std::io::Result<String> {
-    match file {
-        Some(file) => Ok(std::fs::read_to_string(file)?.trim().to_owned()),
-        None => Ok(given.to_owned()),
+/// Returns the text of `file`, or `given` where there is none. Files made by an editor end with a new line. An empty file
+/// is one that is just being written: taken as it is, it would be a valid connection string to some other server.
+pub(crate) fn reread(file: Option<&PathBuf>, given: &str) -> io::Result<String> {
+    let Some(file) = file else { return Ok(given.to_owned()) };
+    let text = std::fs::read_to_string(file)?;
+    match text.trim() {
+        "" => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is empty")),
+        text => Ok(text.to_owned()),
     }
 }
 
@@ -76,5 +80,14 @@ mod tests {
         assert_eq!(renewed.renew(Ok::<_, String>(2)), 2);
         assert_eq!(renewed.clone().renew(Err("gone")), 2);
         assert_eq!(renewed.renew(Ok::<_, String>(3)), 3);
+    }
+
+    #[test]
+    fn a_file_that_is_just_being_written_is_not_read() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_path_buf();
+        assert_eq!(reread(Some(&path), "").unwrap_err().to_string(), "the file is empty");
+        std::fs::write(&path, "host=db\n").unwrap();
+        assert_eq!(reread(Some(&path), "").unwrap(), "host=db");
     }
 }

@@ -86,12 +86,12 @@ impl Relay {
 
     /// Waits for a line of the log that contains `text`.
     pub(crate) fn wait_for_log(&self, text: &str) -> String {
-        wait_for(&self.log, text)
+        wait_for(&self.log, text, &self.logged)
     }
 
     /// Waits for a line of standard output that contains `text`.
     pub(crate) fn wait_for_stdout(&self, text: &str) -> String {
-        wait_for(&self.stdout, text)
+        wait_for(&self.stdout, text, &self.logged)
     }
 
     /// Says whether it has printed `text` by now.
@@ -185,13 +185,12 @@ fn lines(pipe: impl Read + Send + 'static, logged: Arc<Mutex<String>>) -> Receiv
     receiver
 }
 
-fn wait_for(lines: &Receiver<String>, text: &str) -> String {
-    let mut seen = Vec::new();
+fn wait_for(lines: &Receiver<String>, text: &str, logged: &Mutex<String>) -> String {
     loop {
         match lines.recv_timeout(PATIENCE) {
             Ok(line) if line.contains(text) => return line,
-            Ok(line) => seen.push(line),
-            Err(error) => panic!("expected a line with {text:?} ({error}), got:\n{}", seen.join("\n")),
+            Ok(_) => {}
+            Err(error) => panic!("expected a line with {text:?} ({error}), got:\n{}", logged.lock().unwrap()),
         }
     }
 }
