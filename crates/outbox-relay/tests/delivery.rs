@@ -393,3 +393,52 @@ fn metric(relay: &Relay, name: &str) -> f64 {
     let value = line.and_then(|line| line.rsplit_once(' ')).expect("the metric is served").1;
     value.parse().expect("a number")
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_limit_that_is_lowered_at_work_stops_only_what_is_above_it() {
+    let mut server = NatsServer::start_with("max_payload: 65536").await.unwrap();
+    let scene = Scene::new("nats", server.url()).await.with("OUTBOX_MAX_ATTEMPTS", "1");
+    let relay = scene.relay();
+    let count = async |condition: &str| {
+        let count = format!("SELECT count(*) FROM outbox_events WHERE {condition}");
+        scene.sql.query_one(&count, &[]).await.unwrap().get::<_, i64>(0)
+    };
+    let insert = async |size: u32| {
+        let insert = format!(
+            "SELECT outbox_publish('events.player', 'registered', to_jsonb(repeat('x', {size}))) FROM generate_series(1, 20)"
+        );
+        scene.sql.batch_execute(&insert).await.unwrap();
+    };
+    insert(20_000).await;
+    wait_until("large ones go through", async || (count("status = 'PUBLISHED'").await == 20).then_some(())).await;
+
+    server.configure("max_payload: 4096").unwrap();
+    server.process().signal(Signal::SIGHUP).unwrap();
+    // Small ones beside large ones, until a large one has met the new limit.
+    wait_until("the limit holds", async || {
+        insert(20_000).await;
+        insert(100).await;
+        (count("status = 'FAILED'").await > 0).then_some(())
+    })
+    .await;
+    wait_until("all is settled", async || (count("status = 'PENDING'").await == 0).then_some(())).await;
+    let small = "octet_length(payload::text) < 1000";
+    assert_eq!(count(&format!("status <> 'PUBLISHED' AND {small}")).await, 0, "neighbours are not harmed");
+    assert_eq!(
+        count("status = 'FAILED' AND last_error NOT LIKE 'message too large: expected at most 4096 bytes%'").await,
+        0
+    );
+
+    server.configure("max_payload: 65536").unwrap();
+    // A client learns of a higher limit when it connects the next time.
+    server.restart().await.unwrap();
+    let settings = scene.environment();
+    wait_until("what was set aside goes through", async || {
+        let requeued = run(&["dead-letters", "requeue", "--all", "--yes"], &settings);
+        assert!(requeued.status.success(), "{}", transcript(&requeued));
+        wait_until("all is settled", async || (count("status = 'PENDING'").await == 0).then_some(())).await;
+        (count("status <> 'PUBLISHED'").await == 0).then_some(())
+    })
+    .await;
+    drop(relay);
+}

@@ -104,7 +104,8 @@ async fn a_relay_killed_at_any_point_loses_nothing_and_explains_every_copy() {
     let report = check(&rig.finish().await.unwrap());
     assert!(report.is_clean(), "{report}");
     let kills = WORKING.len() as u64 + 5;
-    let least = [(Seen::Kills, kills), (Seen::Events, 1_000), (Seen::Duplicates, 1)];
+    // The other relay takes over so soon that the bus still knows the ids of most copies.
+    let least = [(Seen::Kills, kills), (Seen::Events, 1_000), (Seen::AckedAsDuplicate, 1)];
     assert!(report.shortfalls(&least).is_empty(), "{:?}\n{report}", report.shortfalls(&least));
 }
 
@@ -124,7 +125,7 @@ async fn a_migration_killed_half_way_is_taken_up_again() {
         assert!(again.status.success(), "{point} {time}: {again:?}");
         let sql = database.client().await;
         let applied: i64 = sql.query_one("SELECT count(*) FROM outbox_migrations", &[]).await.unwrap().get(0);
-        assert_eq!(applied, 4, "{point} {time}");
+        assert_eq!(applied, 6, "{point} {time}");
         sql.batch_execute("SELECT outbox_publish('events.player', 'registered', '{}')").await.unwrap();
     }
 }
