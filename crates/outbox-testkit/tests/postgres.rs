@@ -9,7 +9,7 @@ use gamemesh_outbox::store::dead_letters::{DeadLetters, Filter, Page};
 use gamemesh_outbox::store::postgres::{EXAMPLE_MIGRATIONS, PostgresClaim, PostgresConfig, PostgresStore};
 use gamemesh_outbox::store::schema::Schema;
 use gamemesh_outbox::store::{
-    Claim, ClaimLimit, HealthCheck, OnPublished, Outcome, Prune, SettlePolicy, Store, StoreErrorKind,
+    Claim, ClaimLimit, HealthCheck, OnPublished, Outcome, Prune, Route, SettlePolicy, Store, StoreErrorKind,
 };
 use gamemesh_outbox::{Event, NewEvent, OutboxPublisher};
 use outbox_testkit::servers::{PostgresServer, TestDatabase};
@@ -394,6 +394,23 @@ async fn a_settlement_that_changes_too_little_is_not_committed() {
     assert!(error.to_string().contains("is there a trigger"), "{error}");
     let pending = format!("outbox_events WHERE status = 'PENDING' AND id IN ('{first}', '{second}')");
     assert_eq!(count(&client, &pending).await, 2);
+}
+
+#[tokio::test]
+async fn a_wait_ends_when_an_event_is_due_that_nobody_holds() {
+    let (_database, client, store) = migrated_database().await;
+    let (shortly, long) = (Duration::from_millis(100), Duration::from_secs(3600));
+    assert!(!store.wait_for_work(shortly, &[]).await, "nothing is due");
+    client.batch_execute("SELECT outbox_publish('events.player', 'registered', '1')").await.unwrap();
+    assert!(store.wait_for_work(long, &[]).await, "it is due");
+    let route = Route { topic: "events.player".into(), event_type: "registered".into() };
+    assert!(!store.wait_for_work(shortly, &[route]).await, "its route is left alone");
+    let (held, _) = claim(&store).await;
+    assert!(!store.wait_for_work(shortly, &[]).await, "it is held");
+    held.settle(vec![Outcome::Released], &POLICY).await.unwrap();
+    assert!(store.wait_for_work(long, &[]).await, "it is free again");
+    client.batch_execute("DROP FUNCTION outbox_wait_for_due").await.unwrap();
+    assert!(store.wait_for_work(shortly, &[]).await, "only a claim can tell");
 }
 
 #[tokio::test]

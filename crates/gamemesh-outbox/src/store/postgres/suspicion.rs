@@ -47,7 +47,8 @@ pub(super) async fn claim(session: &Session, limit: &ClaimLimit, time: Duration)
     for id in due.iter().map(|row| row.get("id")) {
         let (row, event) = read(session, id, limit.event_bytes).await?;
         bytes += event.payload.len() as u64;
-        if !read_rows.is_empty() && (bytes > limit.bytes || started.elapsed() > time) {
+        let first = read_rows.is_empty();
+        if (bytes > limit.bytes && !(first && limit.any_size)) || (started.elapsed() > time && !first) {
             break;
         }
         read_rows.push((row, event));
