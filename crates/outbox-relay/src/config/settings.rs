@@ -112,7 +112,8 @@ settings! {
     }
     POLL_INTERVAL: Duration {
         env: "OUTBOX_POLL_INTERVAL", key: "outbox.poll_interval", default: Some("1s"), expected: POSITIVE_DURATION,
-        help: "How long an idle relay waits before it looks again. While batches are full it does not wait at all.";
+        help: "How long an idle relay waits before it looks again. While batches are full it does not wait at all; in \
+               PostgreSQL it waits inside the database, which ends the wait soon after an event is due.";
         parse: positive_duration,
     }
     WORKERS: u32 {
