@@ -139,7 +139,7 @@ const WORST: [Kind; 5] = [
     },
     Kind {
         name: "payloads of 100 MiB",
-        rows: 8,
+        rows: 5,
         payload: "to_jsonb(repeat(md5(n::text), 3276800))",
         headers: "'{}'",
         delivered: false,

@@ -37,6 +37,7 @@ pub struct PostgresClaim {
     more_due: bool,
     /// Whether the connection had to make room for an event that is larger than a batch should be.
     stretched: bool,
+    beyond: Option<Place>,
     unsettled: Unsettled,
 }
 
@@ -50,28 +51,41 @@ impl PostgresClaim {
     ) -> Result<Option<Self>, StoreError> {
         const DOING: &str = "cannot claim events";
         let mut from = position.next();
-        let (claimed, took) = loop {
+        let claimed = loop {
             let began = Instant::now();
             let claim = claim_or_suspect(&session, limit, from, synchronous_commit);
             let claimed = answer(DOING, 2 * limit.lifetime + GRACE, claim).await?;
             let took = began.elapsed();
-            if let Some(claimed) = claimed {
-                break (claimed, took);
+            if let Some(last) = claimed.last {
+                position.claimed(from, last, claimed.more_due, took);
+                break claimed;
             }
             answer(DOING, GRACE, session.client().batch_execute("COMMIT")).await?;
             position.nothing_due(from, took);
+            if let Some(beyond) = claimed.beyond {
+                position.back_to(beyond);
+            }
             if from == Place::START {
                 session.give_back();
                 return Ok(None);
             }
             from = Place::START;
         };
-        let Claimed { events, places, last, more_due } = claimed;
-        position.claimed(from, last, more_due, took);
+        let Claimed { events, places, more_due, beyond, .. } = claimed;
         let stretched = events.iter().map(|event| event.payload.len() as u64).sum::<u64>() > limit.bytes;
         let ids = events.iter().map(|event| event.id).collect();
         let unsettled = Unsettled::new(position.clone());
-        Ok(Some(Self { session, lifetime: limit.lifetime, ids, places, events, more_due, stretched, unsettled }))
+        Ok(Some(Self {
+            session,
+            lifetime: limit.lifetime,
+            ids,
+            places,
+            events,
+            more_due,
+            stretched,
+            beyond,
+            unsettled,
+        }))
     }
 }
 
@@ -114,7 +128,7 @@ impl Claim for PostgresClaim {
             self.session.give_back();
         }
         if !changes.released {
-            self.unsettled.settled();
+            self.unsettled.settled(self.beyond);
         }
 
         let retrying = charged.iter().filter(|charged| !charged.failed).count() as u64;
@@ -162,7 +176,7 @@ async fn claim_or_suspect(
     limit: &ClaimLimit,
     from: Place,
     synchronous_commit: bool,
-) -> Result<Option<Claimed>, Error> {
+) -> Result<Claimed, Error> {
     match claim(session, limit, from, synchronous_commit).await {
         Err(error) if suspicion::falls_on_rows(&error) => {
             let because = unavailable("cannot claim events", error);
@@ -175,7 +189,9 @@ async fn claim_or_suspect(
             let rows = rows?;
             let within = rows.iter().take_while(|row| !Column::Beyond.of::<bool>(row)).count();
             let more_due = rows.len() == limit.events as usize || within < rows.len();
-            Ok(Claimed::of(rows[..within].iter().map(|row| (row, row::event(row, limit.event_bytes))), more_due))
+            let beyond = rows.get(within).map(row::place_in_queue);
+            let claimed = rows[..within].iter().map(|row| (row, row::event(row, limit.event_bytes)));
+            Ok(Claimed::of(claimed, beyond, more_due))
         }
     }
 }
@@ -184,22 +200,27 @@ async fn claim_or_suspect(
 pub(super) struct Claimed {
     events: Vec<Event>,
     places: Vec<row::Place>,
-    /// Where the next claim goes on.
-    last: Place,
+    /// Where the next claim goes on, if there is any event.
+    last: Option<Place>,
+    /// From where on rows are held that nothing happens to. Others pass them by until the transaction ends.
+    beyond: Option<Place>,
     more_due: bool,
 }
 
 impl Claimed {
-    /// Returns `None` where there is no row.
-    pub(super) fn of<R: Borrow<Row>>(rows: impl Iterator<Item = (R, Event)>, more_due: bool) -> Option<Self> {
+    pub(super) fn of<R: Borrow<Row>>(
+        rows: impl Iterator<Item = (R, Event)>,
+        beyond: Option<Place>,
+        more_due: bool,
+    ) -> Self {
         let (mut events, mut places, mut last) = (Vec::new(), Vec::new(), None);
         for (row, event) in rows {
             let row = row.borrow();
             places.push(Column::Place.of(row));
-            last = Some(Place { at: Column::AvailableAt.of(row), id: event.id });
+            last = Some(row::place_in_queue(row));
             events.push(event);
         }
-        last.map(|last| Self { events, places, last, more_due })
+        Self { events, places, last, beyond, more_due }
     }
 }
 

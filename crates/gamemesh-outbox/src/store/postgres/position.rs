@@ -94,6 +94,12 @@ impl Position {
         state.looked(from, took);
     }
 
+    /// The next claims begin at `place`, or before it: what lies there was held, and was passed by while it was.
+    pub(super) fn back_to(&self, place: Place) {
+        let mut state = self.lock();
+        state.after = state.after.min(place);
+    }
+
     /// The next claim begins at the start: something may be free again that was claimed.
     pub(super) fn forget(&self) {
         let mut state = self.lock();
@@ -142,9 +148,11 @@ impl Unsettled {
         Self(Some(position))
     }
 
-    /// Nothing of the claim is free again.
-    pub(super) fn settled(mut self) {
-        self.0.take();
+    /// Nothing of the claim is free again, but what it held and left from `beyond` on.
+    pub(super) fn settled(mut self, beyond: Option<Place>) {
+        if let Some((position, place)) = self.0.take().zip(beyond) {
+            position.back_to(place);
+        }
     }
 }
 
@@ -200,10 +208,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_claim_held_and_left_is_looked_for_again_though_others_passed_it_by() {
+        let position = Position::default();
+        position.claimed(position.next(), place(7), true, LONG);
+        let held = Unsettled::new(position.clone());
+        position.claimed(place(7), place(20), true, SHORT);
+        held.settled(Some(place(8)));
+        assert_eq!(position.next(), place(8));
+        position.back_to(place(9));
+        assert_eq!(position.next(), place(8), "what lies before it is not forgotten");
+    }
+
+    #[test]
     fn a_claim_that_is_not_settled_is_looked_for_again() {
         let position = Position::default();
         position.claimed(position.next(), place(7), true, LONG);
-        Unsettled::new(position.clone()).settled();
+        Unsettled::new(position.clone()).settled(None);
         assert_eq!(position.next(), place(7));
         drop(Unsettled::new(position.clone()));
         assert_eq!(position.next(), Place::START);

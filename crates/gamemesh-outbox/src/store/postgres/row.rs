@@ -6,6 +6,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
+use super::position;
 use crate::carrier::Carrier;
 use crate::event::{Event, Headers};
 use crate::store::dead_letters::{Cursor, InvalidCursor};
@@ -125,6 +126,11 @@ impl Column {
     pub(super) fn of<'a, T: FromSql<'a>>(self, row: &'a Row) -> T {
         row.get(self as usize)
     }
+}
+
+/// Says where in the queue a row of `claim.sql` stands.
+pub(super) fn place_in_queue(row: &Row) -> position::Place {
+    position::Place { at: Column::AvailableAt.of(row), id: Column::Id.of(row) }
 }
 
 /// Reads a row of `claim.sql`. Whatever is wrong with it becomes the event's defect: the columns are data that anybody

@@ -12,6 +12,7 @@ use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use super::claim::{Claimed, pairs};
+use super::position::Place;
 use super::session::Session;
 use super::{row, sql};
 use crate::event::Event;
@@ -34,7 +35,7 @@ pub(super) fn is_of_a_row(error: &Error) -> bool {
 }
 
 /// Claims and reads the oldest due events one by one, in the transaction that is open, for at most about `time`.
-pub(super) async fn claim(session: &Session, limit: &ClaimLimit, time: Duration) -> Result<Option<Claimed>, Error> {
+pub(super) async fn claim(session: &Session, limit: &ClaimLimit, time: Duration) -> Result<Claimed, Error> {
     let (topics, event_types) = pairs(&limit.except);
     let params = [
         (&i64::from(limit.events) as _, Type::INT8),
@@ -53,8 +54,9 @@ pub(super) async fn claim(session: &Session, limit: &ClaimLimit, time: Duration)
         }
         read_rows.push((row, event));
     }
-    let more_due = due.len() == limit.events as usize || due.len() > read_rows.len();
-    Ok(Claimed::of(read_rows.into_iter(), more_due))
+    let left = due.len() > read_rows.len();
+    let more_due = due.len() == limit.events as usize || left;
+    Ok(Claimed::of(read_rows.into_iter(), left.then_some(Place::START), more_due))
 }
 
 /// Which of the columns are read that may be unreadable.
