@@ -45,7 +45,8 @@ BEGIN
         UNION ALL
         SELECT format('FUNCTION %s', oid::regprocedure) FROM pg_proc
         WHERE pronamespace = current_schema()::regnamespace AND proname IN (
-            'outbox_publish', 'outbox_uuid_v7', 'outbox_error_class', 'outbox_wait_for_due'
+            'outbox_publish', 'outbox_uuid_v7', 'outbox_error_class', 'outbox_wait_for_due',
+            'outbox_claim'
         )
     LOOP
         EXECUTE format('ALTER %s OWNER TO outbox_owner', object);
@@ -53,7 +54,7 @@ BEGIN
                        'outbox_operator, outbox_viewer', object);
         IF object LIKE 'FUNCTION %outbox_error_class%' THEN
             EXECUTE format('GRANT EXECUTE ON %s TO outbox_relay, outbox_operator, outbox_viewer', object);
-        ELSIF object LIKE 'FUNCTION %outbox_wait_for_due%' THEN
+        ELSIF object LIKE 'FUNCTION %outbox_wait_for_due%' OR object LIKE 'FUNCTION %outbox_claim%' THEN
             EXECUTE format('GRANT EXECUTE ON %s TO outbox_relay', object);
         ELSIF object LIKE 'FUNCTION %' THEN
             EXECUTE format('GRANT EXECUTE ON %s TO outbox_producer', object);

@@ -75,7 +75,7 @@ async fn migrations_go_up_and_down_on_tables_with_rows() {
     client.batch_execute("INSERT INTO player_stats (player_id) SELECT id FROM players").await.unwrap();
     assert!(store.migration_status().await.unwrap().iter().all(|state| !state.applied));
 
-    assert_eq!(store.migrate_up().await.unwrap(), [3, 4, 5, 6, 7, 8]);
+    assert_eq!(store.migrate_up().await.unwrap(), [3, 4, 5, 6, 7, 8, 9]);
     assert_eq!(store.migrate_up().await.unwrap(), [0; 0]);
     assert!(store.migration_status().await.unwrap().iter().all(|state| state.applied));
     insert_old_style(&client, "1").await;
@@ -83,16 +83,16 @@ async fn migrations_go_up_and_down_on_tables_with_rows() {
     client.execute("UPDATE outbox_events SET status = 'FAILED' WHERE id = $1", &[&failed]).await.unwrap();
     client.batch_execute("SELECT outbox_publish('events.player', 'registered', '3')").await.unwrap();
 
-    assert_eq!(store.migrate_down(4).await.unwrap(), [8, 7, 6, 5]);
+    assert_eq!(store.migrate_down(4).await.unwrap(), [9, 8, 7, 6, 5]);
     assert_eq!(count(&client, "outbox_events WHERE status = 'FAILED'").await, 1);
     assert_eq!(store.migrate_down(3).await.unwrap(), [4]);
     assert_eq!(count(&client, "outbox_events WHERE status = 'PENDING'").await, 3, "dead letters are pending again");
     let refused = client.batch_execute("UPDATE outbox_events SET status = 'FAILED'").await.unwrap_err();
     assert_eq!(refused.code(), Some(&SqlState::CHECK_VIOLATION));
 
-    assert_eq!(store.migrate_up().await.unwrap(), [4, 5, 6, 7, 8]);
+    assert_eq!(store.migrate_up().await.unwrap(), [4, 5, 6, 7, 8, 9]);
     assert_eq!(claim(&store).await.1.len(), 3);
-    assert_eq!(store.migrate_down(0).await.unwrap(), [8, 7, 6, 5, 4, 3]);
+    assert_eq!(store.migrate_down(0).await.unwrap(), [9, 8, 7, 6, 5, 4, 3]);
     assert_eq!(count(&client, "players").await, 1, "an application's tables are not the relay's to drop");
     assert_eq!(count(&client, "pg_class WHERE relname LIKE 'outbox_events%'").await, 0);
     assert_eq!(count(&client, "pg_proc WHERE proname LIKE 'outbox%'").await, 0);
@@ -128,7 +128,7 @@ async fn tables_of_an_earlier_relay_are_taken_over_with_their_backlog() {
     let constraint = "SELECT oid FROM pg_constraint WHERE conname = 'ck_outbox_status'";
     let before: u32 = client.query_one(constraint, &[]).await.unwrap().get(0);
 
-    assert_eq!(store.migrate_up().await.unwrap(), [3, 4, 5, 6, 7, 8]);
+    assert_eq!(store.migrate_up().await.unwrap(), [3, 4, 5, 6, 7, 8, 9]);
     let after: u32 = client.query_one(constraint, &[]).await.unwrap().get(0);
     assert_eq!(before, after, "a check that allows FAILED already is not scanned again");
     store.check_schema().await.unwrap();
@@ -179,9 +179,9 @@ async fn of_ten_migrators_one_does_the_work_and_none_fails() {
         applied.push(migrator.await.unwrap().unwrap());
     }
     applied.sort();
-    assert_eq!(applied.pop().unwrap(), [3, 4, 5, 6, 7, 8]);
+    assert_eq!(applied.pop().unwrap(), [3, 4, 5, 6, 7, 8, 9]);
     assert!(applied.iter().all(Vec::is_empty), "{applied:?}");
-    assert_eq!(count(&client, "outbox_migrations").await, 6);
+    assert_eq!(count(&client, "outbox_migrations").await, 7);
 }
 
 #[tokio::test]
@@ -192,7 +192,7 @@ async fn a_failed_migration_leaves_nothing_and_can_be_run_again() {
     assert_eq!(error.kind(), StoreErrorKind::Unusable);
     assert!(error.to_string().contains("0003_create_outbox_events"), "{error}");
     client.batch_execute("DROP VIEW outbox_events").await.unwrap();
-    assert_eq!(store.migrate_up().await.unwrap(), [3, 4, 5, 6, 7, 8]);
+    assert_eq!(store.migrate_up().await.unwrap(), [3, 4, 5, 6, 7, 8, 9]);
 }
 
 #[tokio::test]
@@ -217,7 +217,7 @@ async fn a_schema_that_cannot_be_used_is_explained() {
     assert_eq!(store.migrate_down(0).await.unwrap_err().kind(), StoreErrorKind::Unusable);
     client.batch_execute(&format!("{newer} (10, 'breaking_ordered_layout', true, '', 0)")).await.unwrap();
     expect(
-        "database schema has migration 0010_breaking_ordered_layout, which this relay (up to 0008) cannot use; \
+        "database schema has migration 0010_breaking_ordered_layout, which this relay (up to 0009) cannot use; \
          hint: upgrade outbox-relay; nothing was changed",
     )
     .await;

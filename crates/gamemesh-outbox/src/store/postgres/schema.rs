@@ -27,13 +27,14 @@ pub static EXAMPLE_MIGRATIONS: [Migration; 2] = [
     migration!(2, "create_player_stats", "0002_create_player_stats"),
 ];
 
-static MIGRATIONS: [Migration; 6] = [
+static MIGRATIONS: [Migration; 7] = [
     migration!(3, "create_outbox_events", "0003_create_outbox_events"),
     migration!(4, "outbox_dead_letter", "0004_outbox_dead_letter"),
     migration!(5, "outbox_due_keys_headers", "0005_outbox_due_keys_headers"),
     migration!(6, "outbox_audit", "0006_outbox_audit"),
     migration!(7, "outbox_claim_order", "0007_outbox_claim_order"),
     migration!(8, "outbox_wait_for_due", "0008_outbox_wait_for_due"),
+    migration!(9, "outbox_claim", "0009_outbox_claim"),
 ];
 
 /// What the relay's statements name.
@@ -82,6 +83,7 @@ impl Schema for PostgresStore {
                 Err(unusable(format!("table outbox_events has no column {column}, which this relay needs; {HINT}")))
             }
             None if !found.has_audit => Err(unusable(format!("table outbox_audit does not exist; {HINT}"))),
+            None if !found.has_claim => Err(unusable(format!("function outbox_claim does not exist; {HINT}"))),
             None => Ok(()),
         }
     }
@@ -155,6 +157,7 @@ impl PostgresStore {
             Ok(Found {
                 exists: row.try_get("exists")?,
                 has_audit: row.try_get("has_audit")?,
+                has_claim: row.try_get("has_claim")?,
                 columns: row.try_get("columns")?,
                 applied: applied
                     .iter()
@@ -171,6 +174,7 @@ impl PostgresStore {
 struct Found {
     exists: bool,
     has_audit: bool,
+    has_claim: bool,
     columns: Vec<String>,
     applied: Vec<(i64, String)>,
 }

@@ -135,7 +135,7 @@ pub(super) fn privileges(privileges: &Privileges) -> Finding {
     }
     let grants: Vec<String> = missing
         .iter()
-        .map(|privilege| format!("GRANT {privilege} ON outbox_events TO {};", identifier(role)))
+        .map(|privilege| format!("GRANT {privilege} TO {};", identifier(role)))
         .collect();
     PRIVILEGES.error(format!("role {role} lacks {}", missing.join(", ")), grants.join("\n"))
 }

@@ -1,6 +1,8 @@
--- Says whether the tables exist where this connection looks for them, and which columns the events have.
+-- Says whether the tables and the function exist where this connection looks for them, and which columns the events have.
 SELECT to_regclass('outbox_events') IS NOT NULL AS exists,
        to_regclass('outbox_audit') IS NOT NULL AS has_audit,
+       to_regprocedure('outbox_claim(bigint, bigint, bigint, text[], text[], timestamptz, uuid, boolean)') IS NOT NULL
+           AS has_claim,
        ARRAY(
            SELECT attname::text FROM pg_attribute
            WHERE attrelid = to_regclass('outbox_events') AND attnum > 0 AND NOT attisdropped

@@ -1,19 +1,23 @@
--- Lists what the present role may not do with the table: what claiming, settling and (with $1) deleting need. A grant on
+-- Lists what the present role may not do: what claiming, settling and (with $1) deleting need. A grant on
 -- single columns is enough for UPDATE, and keeps a relay from changing payloads.
 SELECT current_user::text AS role,
        ARRAY(
            SELECT privilege FROM (
-               SELECT 1 AS place, 'SELECT' AS privilege
+               SELECT 1 AS place, 'SELECT ON outbox_events' AS privilege
                WHERE NOT has_table_privilege(to_regclass('outbox_events'), 'SELECT')
                UNION ALL
-               SELECT 2, format('UPDATE (%s)', string_agg(name, ', ' ORDER BY place))
+               SELECT 2, format('UPDATE (%s) ON outbox_events', string_agg(name, ', ' ORDER BY place))
                FROM unnest(ARRAY['status', 'published_at', 'attempt_count', 'last_error', 'available_at'])
                    WITH ORDINALITY AS needed (name, place)
                WHERE NOT has_column_privilege(to_regclass('outbox_events'), name, 'UPDATE')
                HAVING count(*) > 0
                UNION ALL
-               SELECT 3, 'DELETE'
+               SELECT 3, 'DELETE ON outbox_events'
                WHERE $1::boolean AND NOT has_table_privilege(to_regclass('outbox_events'), 'DELETE')
+               UNION ALL
+               SELECT 4, 'EXECUTE ON FUNCTION ' || claim.name
+               FROM (SELECT 'outbox_claim(bigint, bigint, bigint, text[], text[], timestamptz, uuid, boolean)') AS claim (name)
+               WHERE NOT has_function_privilege(to_regprocedure(claim.name), 'EXECUTE')
            ) AS missing
            ORDER BY place
        ) AS missing
