@@ -88,7 +88,8 @@ BEGIN
                            event.headers, event.event_key, event.created_at, event.attempt_count, event.available_at
                     FROM outbox_events AS event
                     WHERE event.status = 'PENDING'
-                      AND event.available_at <= now()
+                      -- The transaction may have begun with a wait.
+                      AND event.available_at <= statement_timestamp()
                       AND (event.available_at, event.id) >= (after_at, after_id)
                       -- NOT IN stays a filter on the index scan; NOT EXISTS may become a join that sorts the whole backlog
                       -- first.

@@ -132,7 +132,11 @@ async fn what_is_wrong_with_postgres_is_named_and_the_fixes_repair_it() {
         examined.expect("warning", "postgres.vacuum_horizon", &format!("pid {pid}, role postgres")),
         examined.expect("warning", "postgres.vacuum_horizon", "prepared transaction 'never finished'"),
         examined.expect("warning", "postgres.replication_slots", "physical slot \"left_behind\""),
-        examined.expect("error", "postgres.privileges", "lacks UPDATE (last_error, available_at) ON outbox_events, DELETE ON outbox_events"),
+        examined.expect(
+            "error",
+            "postgres.privileges",
+            "lacks UPDATE (last_error, available_at) ON outbox_events, DELETE ON outbox_events",
+        ),
         examined.expect("error", "postgres.indexes", "idx_outbox_due is missing"),
     ];
     examined.expect("warning", "postgres.vacuum_horizon", "idle in transaction");

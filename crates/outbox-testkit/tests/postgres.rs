@@ -211,13 +211,13 @@ async fn a_schema_that_cannot_be_used_is_explained() {
     store.check_schema().await.unwrap();
 
     let newer = "INSERT INTO outbox_migrations (version, description, success, checksum, execution_time) VALUES";
-    client.batch_execute(&format!("{newer} (9, 'add_a_column', true, '', 0)")).await.unwrap();
+    client.batch_execute(&format!("{newer} (98, 'add_a_column', true, '', 0)")).await.unwrap();
     store.check_schema().await.unwrap();
     assert_eq!(store.migrate_up().await.unwrap(), [0; 0], "an older relay tolerates a newer additive migration");
     assert_eq!(store.migrate_down(0).await.unwrap_err().kind(), StoreErrorKind::Unusable);
-    client.batch_execute(&format!("{newer} (10, 'breaking_ordered_layout', true, '', 0)")).await.unwrap();
+    client.batch_execute(&format!("{newer} (99, 'breaking_ordered_layout', true, '', 0)")).await.unwrap();
     expect(
-        "database schema has migration 0010_breaking_ordered_layout, which this relay (up to 0009) cannot use; \
+        "database schema has migration 0099_breaking_ordered_layout, which this relay (up to 0009) cannot use; \
          hint: upgrade outbox-relay; nothing was changed",
     )
     .await;
@@ -400,17 +400,18 @@ async fn a_settlement_that_changes_too_little_is_not_committed() {
 async fn a_wait_ends_when_an_event_is_due_that_nobody_holds() {
     let (_database, client, store) = migrated_database().await;
     let (shortly, long) = (Duration::from_millis(100), Duration::from_secs(3600));
-    assert!(!store.wait_for_work(shortly, &[]).await, "nothing is due");
+    let wait =
+        async |at_most, except| store.claim_when_due(at_most, &ClaimLimit { except, ..limit() }, || ()).await.unwrap();
+    assert!(wait(shortly, Vec::new()).await.is_none(), "nothing is due");
     client.batch_execute("SELECT outbox_publish('events.player', 'registered', '1')").await.unwrap();
-    assert!(store.wait_for_work(long, &[]).await, "it is due");
     let route = Route { topic: "events.player".into(), event_type: "registered".into() };
-    assert!(!store.wait_for_work(shortly, &[route]).await, "its route is left alone");
-    let (held, _) = claim(&store).await;
-    assert!(!store.wait_for_work(shortly, &[]).await, "it is held");
-    held.settle(vec![Outcome::Released], &POLICY).await.unwrap();
-    assert!(store.wait_for_work(long, &[]).await, "it is free again");
-    client.batch_execute("DROP FUNCTION outbox_wait_for_due").await.unwrap();
-    assert!(store.wait_for_work(shortly, &[]).await, "only a claim can tell");
+    assert!(wait(shortly, vec![route]).await.is_none(), "its route is left alone");
+    let held = wait(long, Vec::new()).await.expect("it is due");
+    assert!(wait(shortly, Vec::new()).await.is_none(), "it is held");
+    let (held, waiting) =
+        (async { held.settle(vec![Outcome::Released], &POLICY).await.unwrap() }, wait(long, Vec::new()));
+    let (_, found) = tokio::join!(held, waiting);
+    assert!(found.is_some(), "it is free again");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use gamemesh_outbox::bus::memory::MemoryBus;
 use gamemesh_outbox::bus::{Ack, BusError, BusErrorKind, BusPublisher, Receipt};
 use gamemesh_outbox::relay::{Backoff, Relay, RelayConfig};
 use gamemesh_outbox::store::memory::{MemoryClaim, MemoryStore};
-use gamemesh_outbox::store::{Backlog, ClaimLimit, OnPublished, Route, Status, Store, StoreError};
+use gamemesh_outbox::store::{Backlog, ClaimLimit, OnPublished, Status, Store, StoreError};
 use gamemesh_outbox::telemetry::{Progress, Telemetry};
 use gamemesh_outbox::{Event, NewEvent, OutboxPublisher};
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -382,16 +382,21 @@ impl Store for StandsStill {
         self.inner.claim(limit).await
     }
 
+    async fn claim_when_due(
+        &self,
+        at_most: Duration,
+        limit: &ClaimLimit,
+        due: impl FnOnce() + Send,
+    ) -> Result<Option<MemoryClaim>, StoreError> {
+        self.inner.claim_when_due(at_most, limit, due).await
+    }
+
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         if *self.counts.borrow() == 0 {
             tokio::time::advance(Duration::from_secs(20)).await;
         }
         self.counts.send_modify(|counts| *counts += 1);
         self.inner.backlog().await
-    }
-
-    async fn wait_for_work(&self, at_most: Duration, except: &[Route]) -> bool {
-        self.inner.wait_for_work(at_most, except).await
     }
 }
 

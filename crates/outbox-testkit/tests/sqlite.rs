@@ -364,11 +364,12 @@ async fn a_commit_by_another_connection_wakes_a_waiting_relay() {
     let database = Database::new().await;
     let hour = Duration::from_secs(3600);
     // The first call reports what happened before it.
-    database.store.wait_for_work(hour, &[]).await;
+    assert!(database.store.claim_when_due(hour, &limit(), || ()).await.expect("claims").is_none());
     let store = database.store.clone();
-    let waiting = tokio::spawn(async move { store.wait_for_work(hour, &[]).await });
+    let waiting = tokio::spawn(async move { store.claim_when_due(hour, &limit(), || ()).await });
     database.insert(1).await;
-    waiting.await.expect("it wakes");
+    let claim = waiting.await.expect("it wakes").expect("claims");
+    assert_eq!(claim.map(|mut claim| claim.take_events().len()), Some(1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -38,10 +38,11 @@ mod routes;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -81,8 +82,10 @@ struct Inner<S, B> {
     /// The place for an event that is larger than a batch should be. There is one: such an event is in memory several times
     /// over until it is acknowledged.
     large: Semaphore,
-    /// Rung by a worker that found a full batch: there is more than it can carry alone.
-    more_work: Notify,
+    /// Held by the worker that claims, or waits for something to claim; the others carry batches, or are next.
+    claiming: Mutex<()>,
+    /// Whether the next claim need not wait: the last one left more, or an outage gave back what it held.
+    more_due: AtomicBool,
 }
 
 /// Why a relay ended before it was told to.
@@ -98,12 +101,10 @@ pub enum RelayError {
 
 /// What one turn of the loop came to.
 enum Turn {
-    /// Nothing was due.
+    /// Nothing was due, or nothing more is wanted.
     Idle,
-    /// Everything that was due fitted into the batch.
-    Partial,
-    /// The batch ended at a limit; there may be more.
-    Full,
+    /// A batch was carried.
+    Carried,
     /// The bus or the store is down.
     Outage,
 }
@@ -120,7 +121,8 @@ impl<S: Store, B: BusPublisher> Relay<S, B> {
             paused: PausedRoutes::new(config.outage),
             large: Semaphore::new(1),
             batch_size: BatchSize::new(config.batch_size, config.batch_size_max),
-            more_work: Notify::new(),
+            claiming: Mutex::new(()),
+            more_due: AtomicBool::new(true),
             config,
         };
         Self { inner: Arc::new(inner) }
@@ -132,8 +134,8 @@ impl<S: Store, B: BusPublisher> Relay<S, B> {
         self.inner.telemetry.started();
         let stopping = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        for worker in 0..self.inner.config.workers {
-            tasks.spawn(self.inner.clone().work(worker, stopping.clone()));
+        for _ in 0..self.inner.config.workers {
+            tasks.spawn(self.inner.clone().work(stopping.clone()));
         }
         tasks.spawn(self.inner.clone().observe(stopping.clone()));
 
@@ -163,69 +165,64 @@ impl<S: Store, B: BusPublisher> Relay<S, B> {
 }
 
 impl<S: Store, B: BusPublisher> Inner<S, B> {
-    /// Takes turns until stopped. Only worker 0 polls; the others sleep until a batch was full.
-    async fn work(self: Arc<Self>, worker: u32, stopping: CancellationToken) -> Result<(), StoreError> {
+    /// Takes turns until stopped.
+    async fn work(self: Arc<Self>, stopping: CancellationToken) -> Result<(), StoreError> {
         while !stopping.is_cancelled() {
-            match self.turn_when_admitted(&stopping).await? {
-                Turn::Full | Turn::Outage => {}
-                Turn::Idle | Turn::Partial if worker == 0 => {
-                    tokio::select! { biased; () = stopping.cancelled() => {}, () = self.wait_for_work() => {} }
-                }
-                Turn::Idle | Turn::Partial => {
-                    tokio::select! { biased; () = stopping.cancelled() => {}, () = self.more_work.notified() => {} }
-                }
-            }
+            self.turn_when_admitted(&stopping).await?;
         }
         if planted!(ClaimAfterStop) {
-            self.turn().await?;
+            self.turn(self.claiming.lock().await, &CancellationToken::new()).await?;
         }
         Ok(())
     }
 
-    /// Waits until something may be due. The store may know that nothing is: then no claim has to find that out.
-    async fn wait_for_work(&self) {
-        while !self.store.wait_for_work(self.config.poll_interval, &self.paused.current()).await {
-            self.telemetry.polled(self.bus_breaker.is_closed());
-        }
-    }
-
-    /// Waits for both breakers, takes a turn, and tells them how it went.
-    async fn turn_when_admitted(&self, stopping: &CancellationToken) -> Result<Turn, StoreError> {
-        let admitted = async { (self.bus_breaker.admit().await, self.store_breaker.admit().await) };
-        let (bus_permit, store_permit) = tokio::select! {
+    /// Waits for its turn to claim and for both breakers, takes a turn, and tells the breakers how it went.
+    async fn turn_when_admitted(&self, stopping: &CancellationToken) -> Result<(), StoreError> {
+        let admitted = async {
+            let claiming = self.claiming.lock().await;
+            (claiming, self.bus_breaker.admit().await, self.store_breaker.admit().await)
+        };
+        let (claiming, bus_permit, store_permit) = tokio::select! {
             // Where both are ready the stop wins: nothing is claimed after it.
             biased;
-            () = stopping.cancelled() => return Ok(Turn::Idle),
-            permits = admitted => permits,
+            () = stopping.cancelled() => return Ok(()),
+            admitted = admitted => admitted,
         };
-        let turn = self.turn().await;
+        let turn = self.turn(claiming, stopping).await;
         match &turn {
             Ok(turn) => {
                 store_permit.succeeded();
                 match turn {
                     Turn::Idle => drop(bus_permit),
-                    Turn::Partial | Turn::Full => bus_permit.succeeded(),
-                    Turn::Outage => self.telemetry.bus_down(bus_permit.failed()),
+                    Turn::Carried => bus_permit.succeeded(),
+                    Turn::Outage => {
+                        self.more_due.store(true, Ordering::Relaxed);
+                        self.telemetry.bus_down(bus_permit.failed());
+                    }
                 }
             }
             Err(error) if error.kind() == StoreErrorKind::Unavailable => {
                 self.telemetry.store_failed(error, store_permit.failed());
-                return Ok(Turn::Outage);
+                return Ok(());
             }
             Err(_) => {}
         }
         self.telemetry.polled(self.bus_breaker.is_closed());
-        turn
+        turn.map(drop)
     }
 
-    /// Carries one batch. This is the whole path.
-    async fn turn(&self) -> Result<Turn, StoreError> {
+    /// Claims and carries one batch. This is the whole path.
+    async fn turn(&self, claiming: MutexGuard<'_, ()>, stopping: &CancellationToken) -> Result<Turn, StoreError> {
         let large = self.large.try_acquire().ok();
         let limit = self.claim_limit(large.is_some());
-        let started = Instant::now();
+        let wait = if self.more_due.load(Ordering::Relaxed) { Duration::ZERO } else { self.config.poll_interval };
         crash_point("claim.before");
-        let claimed = self.store.claim(&limit).await?;
-        let took = started.elapsed();
+        let mut started = Instant::now();
+        let claimed = self.store.claim_when_due(wait, &limit, || started = Instant::now());
+        let claimed =
+            tokio::select! { biased; () = stopping.cancelled() => return Ok(Turn::Idle), claimed = claimed => claimed };
+        self.more_due.store(matches!(&claimed, Ok(Some(claim)) if claim.more_due()), Ordering::Relaxed);
+        let (claimed, took) = (claimed?, started.elapsed());
         let Some(mut claim) = claimed else {
             self.telemetry.nothing_due(took);
             if large.is_none() {
@@ -234,15 +231,13 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
             }
             return Ok(Turn::Idle);
         };
+        drop(claiming);
         let mut events = claim.take_events();
         let bytes: u64 = events.iter().map(|event| event.payload.len() as u64).sum();
         let _large = large.filter(|_| bytes > limit.bytes);
         crash_point("claim.after");
         let history = self.telemetry.claimed(took, &events);
         let full = claim.more_due();
-        if full {
-            self.more_work.notify_one();
-        }
 
         let span = info_span!("outbox.poll", count = events.len());
         let carry = async {
@@ -267,8 +262,7 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
             }
             Ok(match outage {
                 true => Turn::Outage,
-                false if full => Turn::Full,
-                false => Turn::Partial,
+                false => Turn::Carried,
             })
         };
         carry.instrument(span).await

@@ -38,12 +38,17 @@ pub trait Store: Send + Sync + 'static {
     /// [defect](Event::defect) and never fails the claim.
     fn claim(&self, limit: &ClaimLimit) -> impl Future<Output = Result<Option<Self::Claim>, StoreError>> + Send;
 
+    /// Claims as [`claim`](Self::claim) does, once something may be due: it waits for that, `at_most` so long, and calls `due`
+    /// when the wait is over and the claim begins.
+    fn claim_when_due(
+        &self,
+        at_most: Duration,
+        limit: &ClaimLimit,
+        due: impl FnOnce() + Send,
+    ) -> impl Future<Output = Result<Option<Self::Claim>, StoreError>> + Send;
+
     /// Counts what is waiting and what was set aside.
     fn backlog(&self) -> impl Future<Output = Result<Backlog, StoreError>> + Send;
-
-    /// Returns when work may have arrived outside of the routes `except`, after `at_most` in any case. `false` says that the
-    /// store has looked and nothing is due; otherwise it is a hint, and only a claim tells.
-    fn wait_for_work(&self, at_most: Duration, except: &[Route]) -> impl Future<Output = bool> + Send;
 }
 
 /// Events held by one relay. Settling consumes the claim; dropping it gives its events back untouched.

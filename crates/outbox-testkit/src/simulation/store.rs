@@ -4,7 +4,7 @@ use std::time::Duration;
 use gamemesh_outbox::Event;
 use gamemesh_outbox::store::memory::{MemoryClaim, MemoryStore};
 use gamemesh_outbox::store::{
-    Backlog, Claim, ClaimLimit, Outcome, Prune, Route, SettlePolicy, Settled, Store, StoreError, StoreErrorKind,
+    Backlog, Claim, ClaimLimit, Outcome, Prune, SettlePolicy, Settled, Store, StoreError, StoreErrorKind,
 };
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -79,18 +79,24 @@ impl Store for SimStore {
         if claim.session.is_alive() { Ok(Some(claim)) } else { Err(unavailable("the connection was lost")) }
     }
 
+    async fn claim_when_due(
+        &self,
+        at_most: Duration,
+        limit: &ClaimLimit,
+        due: impl FnOnce() + Send,
+    ) -> Result<Option<SimClaim>, StoreError> {
+        self.world.store.wait_for_commit(at_most).await;
+        self.process.gate().await;
+        due();
+        self.claim(limit).await
+    }
+
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         self.process.gate().await;
         self.world.ask_store(Met::CountRefused).await?;
         let backlog = self.world.store.backlog().await;
         self.process.gate().await;
         backlog
-    }
-
-    async fn wait_for_work(&self, at_most: Duration, except: &[Route]) -> bool {
-        let hint = self.world.store.wait_for_work(at_most, except).await;
-        self.process.gate().await;
-        hint
     }
 }
 

@@ -253,6 +253,13 @@ impl Row {
     }
 }
 
+impl MemoryStore {
+    /// Returns when something was committed since the last call, after `at_most` in any case: what had to wait may be due.
+    pub async fn wait_for_commit(&self, at_most: Duration) {
+        let _ = tokio::time::timeout(at_most, self.shared.committed.notified()).await;
+    }
+}
+
 impl Store for MemoryStore {
     type Claim = MemoryClaim;
 
@@ -298,6 +305,17 @@ impl Store for MemoryStore {
         Ok(Some(MemoryClaim { shared: self.shared.clone(), ids, events, more_due }))
     }
 
+    async fn claim_when_due(
+        &self,
+        at_most: Duration,
+        limit: &ClaimLimit,
+        due: impl FnOnce() + Send,
+    ) -> Result<Option<MemoryClaim>, StoreError> {
+        self.wait_for_commit(at_most).await;
+        due();
+        self.claim(limit).await
+    }
+
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         let now = self.shared.clock.now();
         let table = self.shared.table();
@@ -309,12 +327,6 @@ impl Store for MemoryStore {
             failed: count(Status::Failed),
             oldest_due_age: oldest.map_or(Duration::ZERO, |due| now.duration_since(due).unsigned_abs()),
         })
-    }
-
-    async fn wait_for_work(&self, at_most: Duration, _except: &[Route]) -> bool {
-        // The deadline alone is a normal end: what had to wait may be due.
-        let _ = tokio::time::timeout(at_most, self.shared.committed.notified()).await;
-        true
     }
 }
 

@@ -2,7 +2,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{join, try_join3};
+use futures_util::future::{join3, try_join3};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, Row};
 use tracing::warn;
@@ -20,6 +20,8 @@ use crate::store::{
     Claim, ClaimLimit, OnPublished, Outcome, Route, SettlePolicy, Settled, StoreError, StoreErrorKind, last_error_text,
 };
 
+/// The longest wait in the database: its snapshot keeps dead rows of everybody alive that long.
+const WAIT_MAX: Duration = Duration::from_secs(1);
 /// How much longer than the server the relay waits, so that the server's answer tells what happened where there is one.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -42,20 +44,21 @@ pub struct PostgresClaim {
 }
 
 impl PostgresClaim {
-    /// Opens the transaction and claims in it, in one round trip.
+    /// Opens the transaction, waits in it until something is due, and claims, in one round trip.
     pub(super) async fn open(
         session: Session,
         limit: &ClaimLimit,
         position: &Position,
         synchronous_commit: bool,
+        wait: Wait<impl FnOnce() + Send>,
     ) -> Result<Option<Self>, StoreError> {
         const DOING: &str = "cannot claim events";
         let mut from = position.next();
+        let mut wait = Some(wait);
         let claimed = loop {
-            let began = Instant::now();
-            let claim = claim_or_suspect(&session, limit, from, synchronous_commit);
-            let claimed = answer(DOING, 2 * limit.lifetime + GRACE, claim).await?;
-            let took = began.elapsed();
+            let claim = claim_or_suspect(&session, limit, position, from, synchronous_commit, wait.take());
+            let (due_at, claimed) = answer(DOING, WAIT_MAX + 2 * limit.lifetime + GRACE, claim).await?;
+            let took = due_at.elapsed();
             if let Some(last) = claimed.last {
                 position.claimed(from, last, claimed.more_due, took);
                 break claimed;
@@ -143,16 +146,60 @@ impl fmt::Debug for PostgresClaim {
     }
 }
 
+/// A wait for something to claim, before the claim.
+pub(super) struct Wait<D> {
+    pub(super) at_most: Duration,
+    /// Called when it is over.
+    pub(super) due: D,
+}
+
+impl<D: FnOnce()> Wait<D> {
+    /// Returns when it was over.
+    async fn run(self, session: &Session, limit: &ClaimLimit, position: &Position) -> Result<Instant, Error> {
+        // The statement may not last longer than the transaction may live.
+        let at_most = self.at_most.min(WAIT_MAX).min(limit.lifetime / 2);
+        if !at_most.is_zero() {
+            let looking = position.looking();
+            let (topics, event_types) = pairs(&limit.except);
+            let params = [
+                (&millis(at_most) as _, Type::INT8),
+                (&millis(looking.quiet) as _, Type::INT8),
+                (&millis(looking.start_in) as _, Type::INT8),
+                (&looking.after.at as _, Type::TIMESTAMPTZ),
+                (&looking.after.id as _, Type::UUID),
+                (&topics as _, Type::TEXT_ARRAY),
+                (&event_types as _, Type::TEXT_ARRAY),
+            ];
+            let row = session.client().query_typed_one(sql::WAIT_FOR_DUE, &params).await?;
+            let look: Option<i64> = row.get("start_look_us");
+            position.waited(row.get("due_at"), look.map(|micros| Duration::from_micros(micros.unsigned_abs())));
+        }
+        (self.due)();
+        Ok(Instant::now())
+    }
+}
+
+/// Begins the transaction, waits and claims. Everything is sent at once.
 async fn claim(
     session: &Session,
     limit: &ClaimLimit,
+    position: &Position,
     from: Place,
     synchronous_commit: bool,
-) -> Result<Vec<Row>, Error> {
+    wait: Option<Wait<impl FnOnce()>>,
+) -> (Instant, Result<Vec<Row>, Error>) {
     let (topics, event_types) = pairs(&limit.except);
     let begin = begin(limit.lifetime, synchronous_commit);
-    let (began, rows) = join(
+    let started = Instant::now();
+    let wait = async {
+        match wait {
+            Some(wait) => wait.run(session, limit, position).await,
+            None => Ok(started),
+        }
+    };
+    let (began, due_at, rows) = join3(
         session.client().batch_execute(&begin),
+        wait,
         session.client().query_typed(
             sql::CLAIM,
             &[
@@ -168,22 +215,30 @@ async fn claim(
         ),
     )
     .await;
-    began.and(rows)
+    // The first error is the reason of the others.
+    match began.and(due_at) {
+        Ok(due_at) => (due_at, rows),
+        Err(error) => (started, Err(error)),
+    }
 }
 
+/// Returns when there was something to claim, and what was claimed.
 async fn claim_or_suspect(
     session: &Session,
     limit: &ClaimLimit,
+    position: &Position,
     from: Place,
     synchronous_commit: bool,
-) -> Result<Claimed, Error> {
-    match claim(session, limit, from, synchronous_commit).await {
+    wait: Option<Wait<impl FnOnce()>>,
+) -> Result<(Instant, Claimed), Error> {
+    let (due_at, rows) = claim(session, limit, position, from, synchronous_commit, wait).await;
+    let claimed = match rows {
         Err(error) if suspicion::falls_on_rows(&error) => {
             let because = unavailable("cannot claim events", error);
             warn!(error = %one_line(&because), "claiming row by row: one of them may be unreadable");
             session.client().batch_execute("ROLLBACK").await?;
             session.client().batch_execute(&begin(limit.lifetime, synchronous_commit)).await?;
-            suspicion::claim(session, limit, limit.lifetime / 2).await
+            suspicion::claim(session, limit, limit.lifetime / 2).await?
         }
         rows => {
             let rows = rows?;
@@ -191,9 +246,10 @@ async fn claim_or_suspect(
             let more_due = rows.len() == limit.events as usize || within < rows.len();
             let beyond = rows.get(within).map(row::place_in_queue);
             let claimed = rows[..within].iter().map(|row| (row, row::event(row, limit.event_bytes)));
-            Ok(Claimed::of(claimed, beyond, more_due))
+            Claimed::of(claimed, beyond, more_due)
         }
-    }
+    };
+    Ok((due_at, claimed))
 }
 
 /// What a claim holds.
@@ -353,6 +409,10 @@ const MICROS_MAX: i64 = 100 * 365 * 24 * 60 * 60 * 1_000_000;
 
 pub(super) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX).min(MICROS_MAX)
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A limit that statements can still calculate with.

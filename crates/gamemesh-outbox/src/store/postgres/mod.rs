@@ -24,20 +24,17 @@ use std::fmt;
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
-use futures_util::future::join3;
-use tokio::time::{Instant, sleep_until};
 use tokio_postgres::types::Type;
 
 pub use self::claim::PostgresClaim;
 pub use self::config::PostgresConfig;
 pub use self::schema::EXAMPLE_MIGRATIONS;
 
-use self::claim::{micros, pairs};
+use self::claim::{Wait, micros};
 use self::connector::Connector;
 use self::position::Position;
-use self::row::ServerTime;
 use self::session::{Session, answer};
-use super::{Backlog, ClaimLimit, HealthCheck, Prune, Route, Store, StoreError, StoreErrorKind};
+use super::{Backlog, ClaimLimit, HealthCheck, Prune, Store, StoreError, StoreErrorKind};
 use crate::crash_point::crash_point;
 
 /// How long a connection may take to be made, or to become free.
@@ -46,9 +43,6 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How long a health check may take: probes do not wait long either.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(3);
-
-/// The longest wait in the database: its snapshot keeps dead rows of everybody alive that long.
-const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The outbox in a PostgreSQL database. Clones share one pool of connections.
 #[derive(Clone)]
@@ -91,7 +85,18 @@ impl Store for PostgresStore {
     type Claim = PostgresClaim;
 
     async fn claim(&self, limit: &ClaimLimit) -> Result<Option<PostgresClaim>, StoreError> {
-        PostgresClaim::open(self.session().await?, limit, &self.position, self.config.synchronous_commit).await
+        self.claim_when_due(Duration::ZERO, limit, || ()).await
+    }
+
+    /// Waits in the database: the claim follows without another word from here.
+    async fn claim_when_due(
+        &self,
+        at_most: Duration,
+        limit: &ClaimLimit,
+        due: impl FnOnce() + Send,
+    ) -> Result<Option<PostgresClaim>, StoreError> {
+        let wait = Wait { at_most, due };
+        PostgresClaim::open(self.session().await?, limit, &self.position, self.config.synchronous_commit, wait).await
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
@@ -105,52 +110,6 @@ impl Store for PostgresStore {
             failed: count("failed"),
             oldest_due_age: Duration::try_from_secs_f64(row.get("oldest_due_age")).unwrap_or_default(),
         })
-    }
-
-    /// Waits in the database. Where that is not possible (an older schema, no right to call the function), it is a plain
-    /// sleep; the claim that follows tells whether the store can be used.
-    async fn wait_for_work(&self, at_most: Duration, except: &[Route]) -> bool {
-        let until = Instant::now() + at_most;
-        match self.wait_for_due(at_most.min(WAIT_MAX), except).await {
-            Ok(found) => found,
-            Err(_) => {
-                sleep_until(until).await;
-                true
-            }
-        }
-    }
-}
-
-impl PostgresStore {
-    async fn wait_for_due(&self, at_most: Duration, except: &[Route]) -> Result<bool, StoreError> {
-        let session = self.session().await?;
-        let looking = self.position.looking();
-        let (topics, event_types) = pairs(except);
-        let params = [
-            (&millis(at_most) as _, Type::INT8),
-            (&millis(looking.quiet) as _, Type::INT8),
-            (&millis(looking.start_in) as _, Type::INT8),
-            (&looking.after.at as _, Type::TIMESTAMPTZ),
-            (&looking.after.id as _, Type::UUID),
-            (&topics as _, Type::TEXT_ARRAY),
-            (&event_types as _, Type::TEXT_ARRAY),
-        ];
-        let client = session.client();
-        let wait = async {
-            let (began, row, ended) = join3(
-                client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"),
-                client.query_typed_one(sql::WAIT_FOR_DUE, &params),
-                client.batch_execute("COMMIT"),
-            )
-            .await;
-            began.and(row).and_then(|row| ended.map(|()| row))
-        };
-        let row = answer("cannot wait for events", at_most + ANSWER_WITHIN, wait).await?;
-        session.give_back();
-        let found: Option<ServerTime> = row.get("due_at");
-        let look: Option<i64> = row.get("start_look_us");
-        self.position.waited(found, look.map(|micros| Duration::from_micros(micros.unsigned_abs())));
-        Ok(found.is_some())
     }
 }
 
@@ -187,8 +146,4 @@ impl fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresStore").field("config", &self.config).finish_non_exhaustive()
     }
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -83,7 +83,9 @@ impl Schema for PostgresStore {
                 Err(unusable(format!("table outbox_events has no column {column}, which this relay needs; {HINT}")))
             }
             None if !found.has_audit => Err(unusable(format!("table outbox_audit does not exist; {HINT}"))),
-            None if !found.has_claim => Err(unusable(format!("function outbox_claim does not exist; {HINT}"))),
+            None if !found.has_functions => {
+                Err(unusable(format!("function outbox_claim or outbox_wait_for_due does not exist; {HINT}")))
+            }
             None => Ok(()),
         }
     }
@@ -157,7 +159,7 @@ impl PostgresStore {
             Ok(Found {
                 exists: row.try_get("exists")?,
                 has_audit: row.try_get("has_audit")?,
-                has_claim: row.try_get("has_claim")?,
+                has_functions: row.try_get("has_functions")?,
                 columns: row.try_get("columns")?,
                 applied: applied
                     .iter()
@@ -174,7 +176,7 @@ impl PostgresStore {
 struct Found {
     exists: bool,
     has_audit: bool,
-    has_claim: bool,
+    has_functions: bool,
     columns: Vec<String>,
     applied: Vec<(i64, String)>,
 }

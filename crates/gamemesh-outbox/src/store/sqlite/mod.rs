@@ -56,7 +56,7 @@ pub use self::config::SqliteConfig;
 use self::error::{is_busy, store_error};
 use self::ownership::Ownership;
 use self::watch::CommitWatch;
-use super::{Backlog, ClaimLimit, Route, Store, StoreError};
+use super::{Backlog, ClaimLimit, Store, StoreError};
 
 const BACKLOG: &str = include_str!("sql/backlog.sql");
 
@@ -125,6 +125,18 @@ impl Store for SqliteStore {
         claim::claim(&self.inner, limit).await
     }
 
+    async fn claim_when_due(
+        &self,
+        at_most: Duration,
+        limit: &ClaimLimit,
+        due: impl FnOnce() + Send,
+    ) -> Result<Option<SqliteClaim>, StoreError> {
+        // The deadline alone is a normal end: what had to wait may be due.
+        let _ = tokio::time::timeout(at_most, self.inner.commits.committed()).await;
+        due();
+        self.claim(limit).await
+    }
+
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         let counted = sqlx::query_as::<_, (i64, i64, i64)>(BACKLOG).fetch_one(&self.inner.readers).await;
         let (pending, failed, age) = counted.map_err(|error| store_error("count the backlog", error))?;
@@ -133,11 +145,5 @@ impl Store for SqliteStore {
             failed: failed.unsigned_abs(),
             oldest_due_age: Duration::from_millis(age.unsigned_abs()),
         })
-    }
-
-    async fn wait_for_work(&self, at_most: Duration, _except: &[Route]) -> bool {
-        // The deadline alone is a normal end: what had to wait may be due.
-        let _ = tokio::time::timeout(at_most, self.inner.commits.committed()).await;
-        true
     }
 }

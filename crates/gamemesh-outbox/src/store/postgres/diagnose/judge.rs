@@ -133,10 +133,8 @@ pub(super) fn privileges(privileges: &Privileges) -> Finding {
     if missing.is_empty() {
         return PRIVILEGES.ok(format!("role {role} may do what the relay does"));
     }
-    let grants: Vec<String> = missing
-        .iter()
-        .map(|privilege| format!("GRANT {privilege} TO {};", identifier(role)))
-        .collect();
+    let grants: Vec<String> =
+        missing.iter().map(|privilege| format!("GRANT {privilege} TO {};", identifier(role))).collect();
     PRIVILEGES.error(format!("role {role} lacks {}", missing.join(", ")), grants.join("\n"))
 }
 

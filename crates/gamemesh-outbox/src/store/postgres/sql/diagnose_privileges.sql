@@ -15,9 +15,13 @@ SELECT current_user::text AS role,
                SELECT 3, 'DELETE ON outbox_events'
                WHERE $1::boolean AND NOT has_table_privilege(to_regclass('outbox_events'), 'DELETE')
                UNION ALL
-               SELECT 4, 'EXECUTE ON FUNCTION ' || claim.name
-               FROM (SELECT 'outbox_claim(bigint, bigint, bigint, text[], text[], timestamptz, uuid, boolean)') AS claim (name)
-               WHERE NOT has_function_privilege(to_regprocedure(claim.name), 'EXECUTE')
+               SELECT 4, format('EXECUTE ON FUNCTION %s', string_agg(needed, ', '))
+               FROM unnest(ARRAY[
+                   'outbox_claim(bigint, bigint, bigint, text[], text[], timestamptz, uuid, boolean)',
+                   'outbox_wait_for_due(bigint, bigint, bigint, timestamptz, uuid, text[], text[])'
+               ]) AS needed
+               WHERE NOT has_function_privilege(to_regprocedure(needed), 'EXECUTE')
+               HAVING count(*) > 0
            ) AS missing
            ORDER BY place
        ) AS missing
