@@ -25,7 +25,7 @@ use crate::config::{Config, NatsSettings, TlsSettings};
 use crate::report::CommandError;
 
 /// Connections besides those of the workers: for gauges, probes, the pruner and the page.
-const CONNECTIONS_BESIDES_WORKERS: u32 = 2;
+pub(crate) const CONNECTIONS_BESIDES_WORKERS: u32 = 2;
 
 /// Everything that the program does with a store.
 pub(crate) trait OutboxStore:

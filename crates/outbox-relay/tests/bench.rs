@@ -1,5 +1,7 @@
 //! Benchmarks with few events, for what they say and leave behind rather than for their figures.
 
+use std::process::Stdio;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use outbox_testkit::servers::{NatsServer, PgBouncer, PostgresServer, RedisServer, TestDatabase};
@@ -76,7 +78,7 @@ async fn draining_to_nats_is_measured_and_leaves_nothing_behind() {
     let scene = Scene::new("nats", nats.url()).await;
     let arguments = ["drain", "--events", "2000", "--warm-up", "200", "--replicas", "2", "--workers", "2"];
     let found = scene.json(&arguments);
-    for (field, expected) in [("events", 2000), ("lost", 0), ("duplicates", 0), ("unpublished", 0)] {
+    for (field, expected) in [("events", 2000), ("lost", 0), ("duplicates", 0), ("unknown", 0), ("unpublished", 0)] {
         assert_eq!(found[field], expected, "{field}: {found:#}");
     }
     let measured = found["measured_events"].as_u64().unwrap();
@@ -84,6 +86,10 @@ async fn draining_to_nats_is_measured_and_leaves_nothing_behind() {
     for field in ["seconds", "events_per_second", "wal_bytes_per_event", "relay_peak_rss_bytes", "share_of_ceiling"] {
         assert!(is_positive(&found[field]), "{field}: {found:#}");
     }
+    assert!(is_positive(&found["start_to_ready_ms"]), "{found:#}");
+    // One for each worker that has been at work, and those for everything else.
+    let connections = found["relay_connections"].as_u64().unwrap();
+    assert!((1..=4).contains(&connections), "of one relay, not of both: {found:#}");
     for (field, who) in [("relay", "relays"), ("database", "PostgreSQL"), ("bus", "the NATS server")] {
         assert!(found["cpu_seconds_per_1000_events"][field].is_number(), "{who} run here: {found:#}");
     }
@@ -95,6 +101,10 @@ async fn draining_to_nats_is_measured_and_leaves_nothing_behind() {
         (&conditions["bus"], &conditions["replicas"], &conditions["workers"]),
         (&"nats".into(), &2.into(), &2.into())
     );
+    assert!(conditions["bus_version"].as_str().unwrap().starts_with("2."), "{conditions:#}");
+    assert_eq!((&conditions["batch_size"], &conditions["batch_size_max"]), (&100.into(), &500.into()));
+    assert_eq!(conditions["postgres_settings"]["fsync"], "off", "{conditions:#}");
+    assert_eq!((&found["payload_bytes"], &found["corpus"]), (&500.0.into(), &Value::Null));
     assert_eq!(scene.left_in_database().await, Vec::<String>::new());
     assert_eq!(streams(&nats).await, Vec::<String>::new());
 }
@@ -110,10 +120,12 @@ async fn draining_to_redis_may_delete_rows_and_use_a_corpus() {
     let arguments =
         ["drain", "--events", "1000", "--warm-up", "100", "--mode", "delete", "--corpus", corpus.to_str().unwrap()];
     let found = scene.json(&arguments);
-    for (field, expected) in [("events", 1000), ("lost", 0), ("duplicates", 0), ("unpublished", 0)] {
+    for (field, expected) in [("events", 1000), ("lost", 0), ("duplicates", 0), ("unknown", 0), ("unpublished", 0)] {
         assert_eq!(found[field], expected, "{field}: {found:#}");
     }
     assert_eq!((&found["conditions"]["mode"], &found["payload_bytes"]), (&"delete".into(), &9.5.into()));
+    assert_eq!(found["corpus"], "corpus.jsonl");
+    assert!(!found["conditions"]["bus_version"].as_str().unwrap().is_empty(), "{found:#}");
     assert!(found["cpu_seconds_per_1000_events"]["bus"].is_number(), "Redis tells it: {found:#}");
     assert_eq!(scene.left_in_database().await, Vec::<String>::new());
     assert_eq!(keys(&redis).await, Vec::<String>::new());
@@ -127,9 +139,48 @@ async fn every_scenario_publishes_the_measured_events() {
         let arguments =
             ["drain", "--events", "500", "--warm-up", "100", "--scenario", scenario, "--scenario-rows", "5000"];
         let found = scene.json(&arguments);
-        assert_eq!((&found["lost"], &found["duplicates"]), (&0.into(), &0.into()), "{found:#}");
+        let wrong = ["lost", "duplicates", "unknown"].map(|field| found[field].as_u64().unwrap());
+        assert_eq!(wrong, [0; 3], "{found:#}");
         assert_eq!(is_positive(&found["unpublished"]), left, "{scenario}: {found:#}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_takes_the_place_of_another_is_found() {
+    let nats = NatsServer::start().await.unwrap();
+    let scene = Scene::new("nats", nats.url()).await;
+    let environment = scene.environment();
+    let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let mut bench = command(&["bench", "drain", "--events", "500", "--warm-up", "100", "--json"], &environment);
+    let bench = bench.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+
+    // While somebody else holds the last event, relays go on and cannot finish.
+    let ready = "SELECT FROM pg_tables WHERE schemaname = 'outbox_bench' AND tablename = 'bench_inserted'";
+    wait_until("the table is full", async || scene.sql.query_opt(ready, &[]).await.unwrap()).await;
+    let mut other = scene.database.client().await;
+    let holding = other.transaction().await.unwrap();
+    let last = "SELECT FROM outbox_bench.outbox_events ORDER BY created_at DESC LIMIT 1 FOR UPDATE";
+    holding.query_one(last, &[]).await.unwrap();
+    let all_others = "SELECT FROM outbox_bench.outbox_events HAVING count(*) FILTER (WHERE status = 'PUBLISHED') = 599";
+    wait_until("all others are published", async || scene.sql.query_opt(all_others, &[]).await.unwrap()).await;
+
+    let jetstream = async_nats::jetstream::new(async_nats::connect(nats.url()).await.unwrap());
+    jetstream.get_stream("outbox_bench").await.unwrap().delete_message(300).await.unwrap();
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Nats-Msg-Id", uuid::Uuid::now_v7().to_string());
+    let stored = jetstream.publish_with_headers("outbox_bench.event.measured", headers, "{}".into()).await.unwrap();
+    stored.await.unwrap();
+    holding.rollback().await.unwrap();
+
+    let output = bench.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", transcript(&output));
+    assert!(
+        transcript(&output).contains("1 lost, 0 duplicates, 1 unknown, 0 not published"),
+        "{}",
+        transcript(&output)
+    );
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&found["lost"], &found["unknown"]), (&1.into(), &1.into()), "{found:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,7 +211,7 @@ async fn an_interrupted_benchmark_leaves_nothing_behind() {
     let environment = scene.environment();
     let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let mut child = command(&["bench", "drain", "--events", "1000000"], &environment);
-    let mut child = child.stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut child = child.stderr(Stdio::null()).spawn().unwrap();
     let table = "SELECT FROM pg_tables WHERE schemaname = 'outbox_bench' AND tablename = 'outbox_events'";
     wait_until("it is at work", async || scene.sql.query_opt(table, &[]).await.unwrap()).await;
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).unwrap();

@@ -172,7 +172,9 @@ impl AppState {
             let (store, bus) = tokio::join!(store, bus);
             Readiness { ready: store.ok && bus.ok, phase: Phase::Running, store, bus }
         };
-        let found = self.shared.readiness.get(ask).await;
+        // Nobody to ask is soon out of date, and costs nothing to find out.
+        let somebody = self.shared.store.get().is_some() && self.shared.bus.get().is_some();
+        let found = if somebody { self.shared.readiness.get(ask).await } else { ask.await };
         // The phase is never reused: a stopping replica must be out of rotation at once.
         let phase = self.phase();
         Readiness { ready: found.ready && phase == Phase::Running, phase, ..found }
@@ -301,5 +303,29 @@ impl<T: Clone> Cached<T> {
         let answer = ask.await;
         *last = Some((Instant::now(), answer.clone()));
         answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gamemesh_outbox::bus::stdout::StdoutBus;
+    use gamemesh_outbox::store::schema::Schema;
+    use gamemesh_outbox::store::sqlite::{SqliteConfig, SqliteStore};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_from_before_there_was_anybody_to_ask_is_not_reused() {
+        let state = AppState::new("shop", Telemetry::new("shop"), Access::new(None, Vec::new()));
+        assert!(!state.readiness().await.ready);
+        let folder = tempfile::tempdir().unwrap();
+        let config = SqliteConfig::new(folder.path().join("outbox.db")).create_if_missing(true);
+        let store = SqliteStore::open(&config).await.unwrap();
+        store.migrate_up().await.unwrap();
+        state.watch_store(store);
+        state.watch_bus(StdoutBus::default(), Duration::ZERO);
+        state.enter(Phase::Running);
+        let readiness = state.readiness().await;
+        assert!(readiness.ready, "{readiness:?}");
     }
 }

@@ -1,5 +1,8 @@
 //! Runs a command with one PostgreSQL, one NATS and one Redis server that its tests share:
 //! `cargo run -p outbox-testkit --bin with-servers -- cargo test --workspace`.
+//!
+//! `--durable` before the command is for measurements: a PostgreSQL that writes as one does on which somebody depends,
+//! and has some memory.
 
 use std::process::{ExitCode, ExitStatus};
 
@@ -8,11 +11,23 @@ use outbox_testkit::servers::{NATS_PORT, NatsServer, POSTGRES_PORT, PostgresServ
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Settings of PostgreSQL with `--durable`; where tests want something else, they are the server's defaults.
+const DURABLE: [(&str, &str); 5] = [
+    ("fsync", "on"),
+    ("max_connections", "100"),
+    ("max_wal_size", "4GB"),
+    ("shared_buffers", "512MB"),
+    ("wal_level", "replica"),
+];
+
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
-    let mut arguments = std::env::args_os().skip(1);
-    let program = arguments.next().context("expected a command to run: with-servers COMMAND [ARGUMENT...]")?;
-    let (postgres, nats, redis) = tokio::try_join!(PostgresServer::start(), NatsServer::start(), RedisServer::start())?;
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    let settings: &[_] = if arguments.next_if(|argument| argument == "--durable").is_some() { &DURABLE } else { &[] };
+    let program =
+        arguments.next().context("expected a command to run: with-servers [--durable] COMMAND [ARGUMENT...]")?;
+    let postgres = PostgresServer::start_with(settings);
+    let (postgres, nats, redis) = tokio::try_join!(postgres, NatsServer::start(), RedisServer::start())?;
     let mut command = Command::new(program);
     command
         .args(arguments)

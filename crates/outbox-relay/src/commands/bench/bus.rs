@@ -178,6 +178,23 @@ impl Reader {
         Ok(copies)
     }
 
+    /// Returns the version of the server.
+    pub(super) async fn version(&self) -> Result<String, CommandError> {
+        match self {
+            Self::Nats(jetstream) => {
+                // The server introduces itself before it answers anything.
+                find(jetstream).await?;
+                Ok(jetstream.client().server_info().version)
+            }
+            Self::Redis(link) => {
+                let mut info = redis::cmd("INFO");
+                let info: String = info.arg("server").query_async(&mut link.clone()).await.map_err(cannot)?;
+                let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
+                Ok(version.ok_or_else(|| cannot("Redis says nothing about its version"))?.trim().to_owned())
+            }
+        }
+    }
+
     /// Returns the CPU time of the server so far, in seconds; `None` where it cannot be seen.
     pub(super) async fn cpu_seconds(&self, server: Option<i32>) -> Option<f64> {
         match self {

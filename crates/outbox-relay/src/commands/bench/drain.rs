@@ -1,25 +1,29 @@
 //! `bench drain`: how fast relays empty a table.
 
+use std::future::ready;
 use std::time::Duration;
 
 use clap::Args;
 use deadpool_postgres::{ClientWrapper, Object};
-use gamemesh_outbox::store::OnPublished;
+use futures_util::TryStreamExt;
 use serde::Serialize;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::bus::{Progress, Reader};
 use super::ceiling::{Ceiling, ceiling};
 use super::meter::{Cpu, Meter};
 use super::relays::Relays;
 use super::report::Conditions;
-use super::rows::{self, Payloads, Scenario};
+use super::rows::{self, Payloads, Sample, Scenario};
 use super::stage::Stage;
 use super::{Common, EVENT_TYPE, Relaying, say};
 use crate::report::CommandError;
 
 /// How often to ask how far the bus is: often enough to hit the end of the warm-up, and no work to speak of.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// How often to count connections.
+const COUNT_INTERVAL: Duration = Duration::from_millis(250);
 /// How long nothing may happen before the measurement is given up.
 const STALL: Duration = Duration::from_secs(60);
 
@@ -52,7 +56,8 @@ pub(super) struct Drained {
     pub scenario_rows: u64,
     pub events: u64,
     pub warm_up: u64,
-    pub payload_bytes: f64,
+    #[serde(flatten)]
+    pub payload: Sample,
     /// Events whose time was taken: `events`, less what was published between two looks at the end of the warm-up.
     pub measured_events: u64,
     pub seconds: f64,
@@ -64,6 +69,10 @@ pub(super) struct Drained {
     pub cpu_seconds_per_1000_events: Cpu,
     pub wal_bytes_per_event: f64,
     pub relay_peak_rss_bytes: Option<u64>,
+    /// Of the relay that took longest.
+    pub start_to_ready_ms: f64,
+    /// The most that one relay had at the same time, as far as somebody looked.
+    pub relay_connections: u32,
     #[serde(flatten)]
     pub found: Found,
 }
@@ -75,6 +84,8 @@ pub(super) struct Found {
     pub lost: u64,
     /// On the bus more than once, or recognised by it and dropped.
     pub duplicates: u64,
+    /// On the bus, though the table has no such event, or has it as not published.
+    pub unknown: u64,
     /// Still in the table as PENDING or FAILED.
     pub unpublished: u64,
     /// Whether some are meant to be left.
@@ -91,7 +102,7 @@ pub(super) async fn drain(stage: &Stage, args: &DrainArgs) -> Result<Drained, Co
     let ceiling = async || {
         say("Measuring the bus alone");
         let [warm_up, count] = [args.warm_up.min(args.events), args.events].map(|count| count as usize);
-        ceiling(stage, &payloads.0, warm_up, count).await
+        ceiling(stage, &payloads.texts, warm_up, count).await
     };
     let before = ceiling().await?;
     let pinned = match args.scenario {
@@ -102,7 +113,7 @@ pub(super) async fn drain(stage: &Stage, args: &DrainArgs) -> Result<Drained, Co
     drop(pinned);
     let after = ceiling().await?;
     let mean = (before.events_per_second + after.events_per_second) / 2.0;
-    let Measured { begin, end, cpu, wal_bytes_per_event, relay_peak_rss_bytes, found } = measured;
+    let Measured { begin, end, cpu, wal_bytes_per_event, .. } = measured;
     let measured_events = end.messages - begin.messages;
     let seconds = end.last_stored - begin.last_stored;
     let events_per_second = measured_events as f64 / seconds;
@@ -112,7 +123,7 @@ pub(super) async fn drain(stage: &Stage, args: &DrainArgs) -> Result<Drained, Co
         scenario_rows,
         events: args.events,
         warm_up: args.warm_up,
-        payload_bytes: payloads.mean_bytes(),
+        payload: payloads.sample,
         measured_events,
         seconds,
         events_per_second,
@@ -122,8 +133,10 @@ pub(super) async fn drain(stage: &Stage, args: &DrainArgs) -> Result<Drained, Co
         share_of_ceiling: events_per_second / mean,
         cpu_seconds_per_1000_events: cpu,
         wal_bytes_per_event,
-        relay_peak_rss_bytes,
-        found,
+        relay_peak_rss_bytes: measured.relay_peak_rss_bytes,
+        start_to_ready_ms: measured.start_to_ready.as_secs_f64() * 1e3,
+        relay_connections: measured.relay_connections,
+        found: measured.found,
     })
 }
 
@@ -156,6 +169,7 @@ impl Table<'_> {
         let sql = stage.sql().await?;
         rows::spoil(&sql, self.args.scenario, self.scenario_rows).await?;
         payloads.insert(&sql, self.all()).await?;
+        rows::note_ids(&sql).await?;
         rows::settle(&sql).await
     }
 }
@@ -176,6 +190,8 @@ struct Measured {
     cpu: Cpu,
     wal_bytes_per_event: f64,
     relay_peak_rss_bytes: Option<u64>,
+    start_to_ready: Duration,
+    relay_connections: u32,
     found: Found,
 }
 
@@ -184,26 +200,43 @@ async fn measure(stage: &Stage, table: &Table<'_>) -> Result<Measured, CommandEr
     let reader = Reader::of(&bus).await?;
     let meter = Meter::new(stage, Some(&reader)).await?;
     say("Measuring the relay");
-    let mut relays = Relays::start(table.args.relaying.replicas, &stage.settings).await?;
-    let begin = await_messages(&reader, &mut relays, table.warm_up()).await?;
+    let mut relays = Relays::start(table.args.relaying.replicas, stage).await?;
+    let mut connections = Connections { stage, most: 0, counted: Instant::now() };
+    let begin = await_messages(&reader, &mut relays, &mut connections, table.warm_up()).await?;
     let used_before = meter.read(Some(&relays)).await?;
-    let end = await_messages(&reader, &mut relays, table.last()).await?;
+    let end = await_messages(&reader, &mut relays, &mut connections, table.last()).await?;
     if table.all() == table.last() {
-        await_settled(&mut relays, table.all()).await?;
+        await_settled(&mut relays, &mut connections, table.all()).await?;
     }
     let used = meter.read(Some(&relays)).await?;
     let (cpu, wal_bytes_per_event) = used.since(&used_before, (end.messages - begin.messages) as f64);
+    connections.count().await?;
+    let start_to_ready = relays.start_to_ready().await?;
     let relay_peak_rss_bytes = relays.peak_rss_bytes();
     let dropped_by_the_bus = relays.dropped_by_the_bus().await?;
     relays.stop().await?;
     let mut found = find(stage, &reader, table).await?;
     found.duplicates += dropped_by_the_bus;
     reader.remove().await?;
-    Ok(Measured { begin, end, cpu, wal_bytes_per_event, relay_peak_rss_bytes, found })
+    Ok(Measured {
+        begin,
+        end,
+        cpu,
+        wal_bytes_per_event,
+        relay_peak_rss_bytes,
+        start_to_ready,
+        relay_connections: connections.most,
+        found,
+    })
 }
 
 /// Waits until the bus has stored as many messages.
-async fn await_messages(reader: &Reader, relays: &mut Relays, count: u64) -> Result<Progress, CommandError> {
+async fn await_messages(
+    reader: &Reader,
+    relays: &mut Relays,
+    connections: &mut Connections<'_>,
+    count: u64,
+) -> Result<Progress, CommandError> {
     let mut patience = Patience::new();
     loop {
         let progress = reader.progress().await?;
@@ -211,12 +244,13 @@ async fn await_messages(reader: &Reader, relays: &mut Relays, count: u64) -> Res
             return Ok(progress);
         }
         patience.check(relays, progress.messages)?;
+        connections.look().await?;
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
 }
 
 /// Waits until the relays have recorded the outcome of as many events.
-async fn await_settled(relays: &mut Relays, count: u64) -> Result<(), CommandError> {
+async fn await_settled(relays: &mut Relays, connections: &mut Connections<'_>, count: u64) -> Result<(), CommandError> {
     let mut patience = Patience::new();
     loop {
         let settled = relays.published().await?;
@@ -224,7 +258,30 @@ async fn await_settled(relays: &mut Relays, count: u64) -> Result<(), CommandErr
             return Ok(());
         }
         patience.check(relays, settled)?;
+        connections.look().await?;
         tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// Looks now and then at how many connections a relay has.
+struct Connections<'a> {
+    stage: &'a Stage,
+    most: u32,
+    counted: Instant,
+}
+
+impl Connections<'_> {
+    async fn look(&mut self) -> Result<(), CommandError> {
+        if self.counted.elapsed() < COUNT_INTERVAL {
+            return Ok(());
+        }
+        self.count().await
+    }
+
+    async fn count(&mut self) -> Result<(), CommandError> {
+        self.most = self.most.max(self.stage.relay_connections().await?);
+        self.counted = Instant::now();
+        Ok(())
     }
 }
 
@@ -252,25 +309,29 @@ impl Patience {
     }
 }
 
-/// Holds the table against the bus.
+/// Holds the table against the bus, id by id.
 async fn find(stage: &Stage, reader: &Reader, table: &Table<'_>) -> Result<Found, CommandError> {
     say("Checking that each event arrived once");
+    let cannot = |error| CommandError::failure("cannot ask which events are published", error);
     let sql = stage.sql().await?;
-    let left = format!(
-        "SELECT count(*) FILTER (WHERE status <> 'PUBLISHED'), count(*) FILTER (WHERE status = 'PUBLISHED')
-         FROM outbox_events WHERE event_type = '{EVENT_TYPE}'"
-    );
-    let row = sql.query_one(&left, &[]).await;
-    let row = row.map_err(|error| CommandError::failure("cannot count what is left", error))?;
-    let [unpublished, marked] = [0, 1].map(|column| row.get::<_, i64>(column).unsigned_abs());
-    let published = match stage.config.relay.on_published {
-        OnPublished::Mark => marked,
-        OnPublished::Delete => table.all().saturating_sub(unpublished + marked),
-    };
-    let copies = reader.copies().await?;
+    let left =
+        format!("SELECT count(*) FROM outbox_events WHERE event_type = '{EVENT_TYPE}' AND status <> 'PUBLISHED'");
+    let unpublished = sql.query_one(&left, &[]).await.map_err(cannot)?.get::<_, i64>(0).unsigned_abs();
+    let mut copies = reader.copies().await?;
+    let duplicates = copies.values().map(|copies| copies - 1).sum();
+    // What is gone was published, too: relays delete nothing else.
+    let published = "SELECT id FROM bench_inserted LEFT JOIN outbox_events USING (id)
+                     WHERE status IS NULL OR status = 'PUBLISHED'";
+    let published = sql.query_raw(published, Vec::<i64>::new()).await.map_err(cannot)?;
+    let lost = published.try_fold(0, |lost, row| {
+        let arrived = copies.remove(&row.get::<_, Uuid>(0)).is_some();
+        ready(Ok(if arrived { lost } else { lost + 1 }))
+    });
+    let lost = lost.await.map_err(cannot)?;
     Ok(Found {
-        lost: published.saturating_sub(copies.len() as u64),
-        duplicates: copies.values().map(|copies| copies - 1).sum(),
+        lost,
+        duplicates,
+        unknown: copies.len() as u64,
         unpublished,
         backlog_expected: table.all() > table.last(),
     })

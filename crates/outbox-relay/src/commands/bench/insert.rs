@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::load::{self, Form, Load, commit_times, histogram};
 use super::meter::Meter;
 use super::report::{Conditions, Times};
-use super::rows::Payloads;
+use super::rows::{Payloads, Sample};
 use super::stage::Stage;
 use super::{Common, duration, say};
 use crate::report::CommandError;
@@ -51,7 +51,8 @@ pub(super) struct Inserted {
     pub conditions: Conditions,
     pub connections: u32,
     pub seconds: f64,
-    pub payload_bytes: f64,
+    #[serde(flatten)]
+    pub payload: Sample,
     pub forms: Vec<Cost>,
 }
 
@@ -84,7 +85,7 @@ pub(super) async fn insert(stage: &Stage, args: &InsertArgs) -> Result<Inserted,
             duration: args.duration / 2,
         };
         let before = meter.read(None).await?;
-        let commits = load.run(stage, &payloads.0).await?;
+        let commits = load.run(stage, &payloads.texts).await?;
         let after = meter.read(None).await?;
         let sum = sums.iter_mut().find(|sum| sum.form == form).expect("each form has a sum");
         let (cpu, wal_bytes) = after.since(&before, commits.len() as f64);
@@ -98,7 +99,7 @@ pub(super) async fn insert(stage: &Stage, args: &InsertArgs) -> Result<Inserted,
         conditions: Conditions::of(stage, None).await?,
         connections: args.connections,
         seconds,
-        payload_bytes: payloads.mean_bytes(),
+        payload: payloads.sample,
         forms: sums.into_iter().map(|sum| sum.cost(args.batch, seconds)).collect(),
     })
 }

@@ -17,7 +17,7 @@ use super::load::{self, Commit, Form, Load, commit_times, histogram, record};
 use super::meter::{Cpu, Meter};
 use super::relays::Relays;
 use super::report::{Conditions, Times};
-use super::rows::Payloads;
+use super::rows::{Payloads, Sample};
 use super::stage::Stage;
 use super::{Common, Relaying, duration, say};
 use crate::report::CommandError;
@@ -60,7 +60,8 @@ pub(super) struct LatencyResult {
     pub rate: u32,
     pub connections: u32,
     pub seconds: f64,
-    pub payload_bytes: f64,
+    #[serde(flatten)]
+    pub payload: Sample,
     pub events: u64,
     /// From the return of COMMIT to the bus's own time stamp of the message.
     pub commit_to_stored: Times,
@@ -115,7 +116,7 @@ pub(super) async fn latency(stage: &Stage, args: &LatencyArgs) -> Result<Latency
         rate: args.rate,
         connections: args.connections,
         seconds: args.duration.as_secs_f64(),
-        payload_bytes: payloads.mean_bytes(),
+        payload: payloads.sample,
         events: sums.to_stored.0.len(),
         commit_to_stored: Times::of(&sums.to_stored.0),
         commit_to_consumer: Times::of(&sums.to_consumer.0),
@@ -177,7 +178,7 @@ impl Run<'_> {
     async fn alone(&mut self) -> Result<(), CommandError> {
         say("The application alone");
         let before = self.meter.read(None).await?;
-        let commits = self.load().run(self.stage, &self.payloads.0).await?;
+        let commits = self.load().run(self.stage, &self.payloads.texts).await?;
         let after = self.meter.read(None).await?;
         self.sums.cpu_alone.push(after.since(&before, commits.len() as f64).0);
         add(&mut self.sums.alone, &commit_times(&commits));
@@ -189,7 +190,7 @@ impl Run<'_> {
         say("The application and the relay");
         let clocks = (Instant::now(), Timestamp::now());
         let before = self.meter.read(Some(&relays)).await?;
-        let commits = self.load().run(self.stage, &self.payloads.0).await?;
+        let commits = self.load().run(self.stage, &self.payloads.texts).await?;
         let ids: Vec<Uuid> = commits.iter().map(|commit| commit.id).collect();
         self.sums.lost += self.arrivals.wait_for(&ids).await?;
         let after = self.meter.read(Some(&relays)).await?;
@@ -206,7 +207,7 @@ impl Run<'_> {
 
     /// Starts the relays and has each of them seen one event at least.
     async fn start_relays(&mut self) -> Result<Relays, CommandError> {
-        let relays = Relays::start(self.args.relaying.replicas, &self.stage.settings).await?;
+        let relays = Relays::start(self.args.relaying.replicas, self.stage).await?;
         self.first_event().await.map_err(|error| error.hint(format!("the relays said: {}", relays.said())))?;
         Ok(relays)
     }
@@ -221,7 +222,7 @@ impl Run<'_> {
     async fn first_event(&mut self) -> Result<Duration, CommandError> {
         let load = Load { connections: 1, rate: Some(1), warm_up: Duration::ZERO, ..self.load() };
         let load = Load { duration: Duration::from_millis(1), ..load };
-        let commits = load.run(self.stage, &self.payloads.0).await?;
+        let commits = load.run(self.stage, &self.payloads.texts).await?;
         let ids: Vec<Uuid> = commits.iter().map(|commit| commit.id).collect();
         if self.arrivals.wait_for(&ids).await? > 0 {
             return Err(CommandError::unhealthy(format!("the relay published nothing within {PATIENCE:?}")));

@@ -12,14 +12,18 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::processes;
+use super::stage::Stage;
 use crate::commands::doctor::http_get;
 use crate::report::CommandError;
 
-/// How long a relay may take to serve its endpoints.
+/// How long a relay may take to serve its endpoints, and again to be ready.
 const START_WITHIN: Duration = Duration::from_secs(30);
+/// How often to ask whether it is ready: what is measured takes tens of milliseconds.
+const READY_INTERVAL: Duration = Duration::from_millis(2);
 /// How long it may take to stop, beyond its own limit.
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 /// Complaints that are kept for an error.
@@ -32,14 +36,29 @@ struct Relay {
     child: Child,
     pid: i32,
     endpoints: Uri,
+    /// How long it took to be ready.
+    ready: AbortOnDropHandle<Duration>,
     complaints: Arc<Mutex<VecDeque<String>>>,
 }
 
 impl Relays {
-    /// Starts as many relays with the environment of this process and `settings` over it.
-    pub(super) async fn start(count: u32, settings: &[(&'static str, String)]) -> Result<Self, CommandError> {
-        let relays = (0..count).map(|_| Relay::start(settings));
+    /// Starts as many relays with the environment of this process and the stage's settings over it.
+    pub(super) async fn start(count: u32, stage: &Stage) -> Result<Self, CommandError> {
+        let relays = (0..count).map(|number| Relay::start(stage.relay_settings(number)));
         try_join_all(relays).await.map(Self)
+    }
+
+    /// Returns how long the slowest of them took from its start to its first answer that it is ready. Asked once.
+    pub(super) async fn start_to_ready(&mut self) -> Result<Duration, CommandError> {
+        let mut slowest = Duration::ZERO;
+        for relay in &mut self.0 {
+            let ready = timeout(START_WITHIN, &mut relay.ready).await;
+            let Ok(Ok(ready)) = ready else {
+                return Err(CommandError::failure("a relay was never ready", said(&relay.complaints)));
+            };
+            slowest = slowest.max(ready);
+        }
+        Ok(slowest)
     }
 
     /// Returns the CPU time of all of them so far, in seconds.
@@ -103,16 +122,17 @@ impl Relays {
 }
 
 impl Relay {
-    async fn start(settings: &[(&'static str, String)]) -> Result<Self, CommandError> {
+    async fn start(settings: Vec<(&'static str, String)>) -> Result<Self, CommandError> {
         let cannot = |error| CommandError::failure("cannot start a relay", error);
         let program = std::env::current_exe().map_err(cannot)?;
         let mut command = Command::new(program);
-        command.arg("run").envs(settings.iter().map(|(name, value)| (name, value)));
+        command.arg("run").envs(settings);
         // What the settings replace must not be given twice.
         for replaced in ["POSTGRES_DSN_FILE", "DATABASE_URL", "DATABASE_URL_FILE"] {
             command.env_remove(replaced);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        let started = Instant::now();
         let mut child = command.spawn().map_err(cannot)?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).expect("it runs, and process ids are small");
         let mut lines = BufReader::new(child.stderr.take().expect("it was asked for")).lines();
@@ -122,7 +142,8 @@ impl Relay {
             return Err(CommandError::failure("a relay did not start", said(&complaints)));
         };
         tokio::spawn(listen(lines, complaints.clone()));
-        Ok(Self { child, pid, endpoints, complaints })
+        let ready = AbortOnDropHandle::new(tokio::spawn(ready(endpoints.clone(), started)));
+        Ok(Self { child, pid, endpoints, ready, complaints })
     }
 }
 
@@ -136,6 +157,14 @@ async fn endpoints(lines: &mut Lines<BufReader<ChildStderr>>, complaints: &Mutex
         }
     }
     None
+}
+
+/// Asks until the relay says that it is ready.
+async fn ready(endpoints: Uri, started: Instant) -> Duration {
+    while http_get("the relay", &endpoints, "/readyz").await.is_err() {
+        tokio::time::sleep(READY_INTERVAL).await;
+    }
+    started.elapsed()
 }
 
 /// Reads on, so that the relay never waits for somebody to read its log.

@@ -1,5 +1,7 @@
 //! The result, for a person and for a program.
 
+use std::collections::BTreeMap;
+
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use hdrhistogram::Histogram;
@@ -10,8 +12,10 @@ use super::drain::{Drained, Found};
 use super::insert::Inserted;
 use super::latency::LatencyResult;
 use super::meter::Cpu;
+use super::rows::Sample;
 use super::stage::{self, Stage};
 use super::{Relaying, insert};
+use crate::assemble::CONNECTIONS_BESIDES_WORKERS;
 use crate::config::types::EventBus;
 use crate::report::CommandError;
 
@@ -22,6 +26,11 @@ pub(super) struct Report {
     pub verdict: Result<(), CommandError>,
 }
 
+const VERSION: &str = "server_version";
+/// Settings of PostgreSQL without which figures cannot be compared.
+const SETTINGS: &[&str] =
+    &[VERSION, "fsync", "full_page_writes", "max_wal_size", "shared_buffers", "synchronous_commit", "wal_level"];
+
 /// Under which conditions something was measured.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Conditions {
@@ -29,11 +38,16 @@ pub(super) struct Conditions {
     pub build: &'static str,
     pub cpus: Option<usize>,
     pub postgres: String,
+    /// What decides how much the server writes, and when.
+    pub postgres_settings: BTreeMap<String, String>,
     pub bus: &'static str,
+    /// `None`: it was not used.
+    pub bus_version: Option<String>,
     pub mode: &'static str,
     pub replicas: Option<u32>,
     pub workers: u32,
     pub batch_size: u32,
+    pub batch_size_max: u32,
     pub synchronous_commit: bool,
 }
 
@@ -41,19 +55,27 @@ impl Conditions {
     /// Collects them.
     pub(super) async fn of(stage: &Stage, relaying: Option<&Relaying>) -> Result<Self, CommandError> {
         let sql = stage.sql().await?;
-        let row = sql.query_one("SELECT current_setting('server_version')", &[]).await;
-        let row = row.map_err(|error| CommandError::failure("cannot ask for the server's version", error))?;
+        let rows = sql.query("SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY ($1)", &[&SETTINGS]);
+        let rows = rows.await.map_err(|error| CommandError::failure("cannot ask for the server's settings", error))?;
+        let mut postgres_settings: BTreeMap<String, String> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        let bus_version = match relaying {
+            Some(_) => Some(stage.bus_version().await?),
+            None => None,
+        };
         let config = &stage.config;
         Ok(Self {
             version: env!("CARGO_PKG_VERSION"),
             build: if cfg!(debug_assertions) { "debug" } else { "release" },
             cpus: std::thread::available_parallelism().ok().map(usize::from),
-            postgres: row.get(0),
+            postgres: postgres_settings.remove(VERSION).unwrap_or_default(),
+            postgres_settings,
             bus: EventBus::NAMES.iter().find(|(_, bus)| *bus == config.event_bus).map_or("", |(name, _)| name),
+            bus_version,
             mode: stage::mode(config),
             replicas: relaying.map(|relaying| relaying.replicas),
             workers: config.relay.workers,
             batch_size: config.relay.batch_size,
+            batch_size_max: config.relay.batch_size_max,
             synchronous_commit: config.synchronous_commit,
         })
     }
@@ -130,7 +152,7 @@ impl From<Drained> for Report {
             rows => format!("{scenario} ({} rows)", grouped(rows)),
         };
         table.add_row(["Scenario", &scenario]);
-        table.add_row(["Payload", &format!("{} bytes", grouped(drained.payload_bytes))]);
+        add_payload(&mut table, &drained.payload);
         table.add_row([
             "Measured",
             &format!(
@@ -155,10 +177,16 @@ impl From<Drained> for Report {
         add_cpu(&mut table, &drained.cpu_seconds_per_1000_events);
         table.add_row(["WAL", &format!("{} bytes an event", grouped(drained.wal_bytes_per_event))]);
         add_memory(&mut table, drained.relay_peak_rss_bytes);
+        table.add_row(["Start to ready", &format!("{:.0} ms", drained.start_to_ready_ms)]);
+        let connections = format!("{} at most", drained.relay_connections);
+        table.add_row(["Connections of a relay", &connections]);
         table.add_row(["Lost", &grouped(drained.found.lost)]);
         table.add_row(["Duplicates", &grouped(drained.found.duplicates)]);
+        table.add_row(["Unknown", &grouped(drained.found.unknown)]);
         table.add_row(["Left in the table", &grouped(drained.found.unpublished)]);
-        Self { tables: format!("{table}\n"), json: with_command("drain", &drained), verdict: verdict(&drained.found) }
+        let verdict = verdict(&drained.found)
+            .and_then(|()| connections_verdict(drained.relay_connections, drained.conditions.workers));
+        Self { tables: format!("{table}\n"), json: with_command("drain", &drained), verdict }
     }
 }
 
@@ -168,7 +196,7 @@ impl From<LatencyResult> for Report {
         add_conditions(&mut table, &result.conditions);
         let rate = format!("{} a second on {} connections", grouped(u64::from(result.rate)), result.connections);
         table.add_row(["Transactions", &rate]);
-        table.add_row(["Payload", &format!("{} bytes", grouped(result.payload_bytes))]);
+        add_payload(&mut table, &result.payload);
         table.add_row(["Measured", &format!("{} events in {:.0} s", grouped(result.events), result.seconds)]);
         add_cpu(&mut table, &result.cpu_seconds_per_1000_events);
         let alone = result.database_cpu_seconds_per_1000_events_without_relay;
@@ -203,7 +231,7 @@ impl From<Inserted> for Report {
         let mut conditions = table();
         add_conditions(&mut conditions, &inserted.conditions);
         conditions.add_row(["Connections", &inserted.connections.to_string()]);
-        conditions.add_row(["Payload", &format!("{} bytes", grouped(inserted.payload_bytes))]);
+        add_payload(&mut conditions, &inserted.payload);
         conditions.add_row(["Measured", &format!("{:.0} s each", inserted.seconds)]);
         let mut costs = table();
         costs.set_header(["Transaction", "a second", "CPU s of the database per 1,000", "WAL bytes each"]);
@@ -234,10 +262,19 @@ fn times_table(rows: &[(String, &Times)]) -> Table {
 
 fn verdict(found: &Found) -> Result<(), CommandError> {
     let left = if found.backlog_expected { 0 } else { found.unpublished };
-    if (found.lost, found.duplicates, left) == (0, 0, 0) {
+    let Found { lost, duplicates, unknown, .. } = found;
+    if (*lost, *duplicates, *unknown, left) == (0, 0, 0, 0) {
         return Ok(());
     }
-    Err(wrong(&format!("{} lost, {} duplicates, {left} not published", found.lost, found.duplicates)))
+    Err(wrong(&format!("{lost} lost, {duplicates} duplicates, {unknown} unknown, {left} not published")))
+}
+
+fn connections_verdict(seen: u32, workers: u32) -> Result<(), CommandError> {
+    let expected = workers + CONNECTIONS_BESIDES_WORKERS;
+    if seen <= expected {
+        return Ok(());
+    }
+    Err(CommandError::unhealthy(format!("a relay had {seen} connections: expected at most {expected}")))
 }
 
 fn wrong(problem: &str) -> CommandError {
@@ -251,10 +288,16 @@ fn add_conditions(table: &mut Table, conditions: &Conditions) {
     table.add_row(["Version", &format!("{}, {} build{processors}", conditions.version, conditions.build)]);
     table.add_row(["PostgreSQL", &conditions.postgres]);
     let Some(replicas) = conditions.replicas else { return };
-    table.add_row(["Bus", conditions.bus]);
-    let relays = format!("{replicas} of {} workers, batches of {}", conditions.workers, conditions.batch_size);
+    table.add_row(["Bus", &format!("{} {}", conditions.bus, conditions.bus_version.as_deref().unwrap_or_default())]);
+    let Conditions { workers, batch_size, batch_size_max, .. } = conditions;
+    let relays = format!("{replicas} of {workers} workers, batches of {batch_size} up to {batch_size_max}");
     table.add_row(["Relays", &relays]);
     table.add_row(["Published rows", conditions.mode]);
+}
+
+fn add_payload(table: &mut Table, payload: &Sample) {
+    let corpus = payload.corpus.as_ref().map_or(String::new(), |corpus| format!(" ({corpus})"));
+    table.add_row(["Payload", &format!("{} bytes{corpus}", grouped(payload.payload_bytes))]);
 }
 
 fn add_cpu(table: &mut Table, cpu: &Cpu) {
@@ -336,12 +379,24 @@ mod tests {
 
     #[test]
     fn figures_count_only_when_each_event_arrived_once() {
-        let good = Found { lost: 0, duplicates: 0, unpublished: 0, backlog_expected: false };
+        let good = Found { lost: 0, duplicates: 0, unknown: 0, unpublished: 0, backlog_expected: false };
         assert!(verdict(&good).is_ok());
         assert!(verdict(&Found { unpublished: 5, backlog_expected: true, ..good }).is_ok());
-        for bad in [Found { lost: 1, ..good }, Found { duplicates: 1, ..good }, Found { unpublished: 1, ..good }] {
+        let bad = [
+            Found { lost: 1, ..good },
+            Found { duplicates: 1, ..good },
+            Found { unknown: 1, ..good },
+            Found { unpublished: 1, ..good },
+        ];
+        for bad in bad {
             assert!(verdict(&bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_relay_has_a_connection_for_each_worker_and_two_more() {
+        assert!(connections_verdict(6, 4).is_ok());
+        assert!(connections_verdict(7, 4).is_err());
     }
 
     #[test]

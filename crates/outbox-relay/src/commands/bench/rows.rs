@@ -1,6 +1,6 @@
 //! Fills the table, and spoils it where a scenario wants that.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use clap::ValueEnum;
@@ -44,7 +44,19 @@ impl Scenario {
 }
 
 /// The payloads of a run, which its events use in turn.
-pub(super) struct Payloads(pub Vec<Bytes>);
+pub(super) struct Payloads {
+    pub texts: Vec<Bytes>,
+    pub sample: Sample,
+}
+
+/// What payloads are like.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Sample {
+    /// The mean size.
+    pub payload_bytes: f64,
+    /// The name of the file they are from; `None`: they were made.
+    pub corpus: Option<String>,
+}
 
 /// A line of a corpus, as far as it matters here.
 #[derive(Deserialize)]
@@ -56,13 +68,17 @@ struct Line<'a> {
 impl Payloads {
     /// Reads the corpus, or makes payloads of the size that is wanted.
     pub(super) fn of(args: &Common) -> Result<Self, CommandError> {
-        match &args.corpus {
-            Some(path) => Self::read(path),
-            None => Ok(Self((0..100).map(|number| made(number, args.payload_bytes as usize)).collect())),
-        }
+        let texts = match &args.corpus {
+            Some(path) => Self::read(path)?,
+            None => (0..100).map(|number| made(number, args.payload_bytes as usize)).collect(),
+        };
+        let payload_bytes = texts.iter().map(Bytes::len).sum::<usize>() as f64 / texts.len() as f64;
+        let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let corpus = args.corpus.as_ref().map(name);
+        Ok(Self { texts, sample: Sample { payload_bytes, corpus } })
     }
 
-    fn read(path: &Path) -> Result<Self, CommandError> {
+    fn read(path: &Path) -> Result<Vec<Bytes>, CommandError> {
         let shown = path.display();
         let text = std::fs::read_to_string(path);
         let text = text.map_err(|error| CommandError::failure(format!("cannot read {shown}"), error))?;
@@ -76,12 +92,7 @@ impl Payloads {
         if payloads.is_empty() {
             return Err(CommandError::usage(format!("{shown}: expected at least one line")));
         }
-        Ok(Self(payloads))
-    }
-
-    /// Returns the mean size, in bytes.
-    pub(super) fn mean_bytes(&self) -> f64 {
-        self.0.iter().map(Bytes::len).sum::<usize>() as f64 / self.0.len() as f64
+        Ok(payloads)
     }
 
     /// Inserts `count` events that are due one after the other.
@@ -89,7 +100,7 @@ impl Payloads {
         // Large tables are filled in steps, so that none of them is one huge transaction.
         const STEP: u64 = 200_000;
         let texts: Vec<&str> = self
-            .0
+            .texts
             .iter()
             .map(|payload| std::str::from_utf8(payload))
             .collect::<Result<_, _>>()
@@ -150,6 +161,16 @@ pub(super) async fn spoil(sql: &Client, scenario: Scenario, rows: u64) -> Result
         ),
     };
     sql.execute(&insert, &[&rows]).await.map_err(cannot).map(drop)
+}
+
+/// Keeps the ids of the events to publish: a row that is deleted says nothing any more. Nobody looks at the copy before the
+/// end, and the server does not clean it up meanwhile.
+pub(super) async fn note_ids(sql: &Client) -> Result<(), CommandError> {
+    let copy = format!(
+        "CREATE TABLE bench_inserted WITH (autovacuum_enabled = off)
+         AS SELECT id FROM outbox_events WHERE event_type = '{EVENT_TYPE}'"
+    );
+    sql.batch_execute(&copy).await.map_err(cannot)
 }
 
 /// Lets the server know what is in the table, and has it write out what it would write in the middle of a measurement.

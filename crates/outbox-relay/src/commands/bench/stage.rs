@@ -13,7 +13,7 @@ use crate::config::types::{Database, EventBus, StreamTopics};
 use crate::config::{CONFIG_ENV, Config};
 use crate::report::CommandError;
 
-/// What the database's statistics call the connections of a benchmark, its relays' included.
+/// What the database's statistics call the connections of a benchmark; those of a relay have its number behind it.
 const APPLICATION: &str = "outbox-bench";
 /// Says whose the schema is.
 const MARK: &str = "made by outbox-relay bench, which drops it at its end";
@@ -25,8 +25,7 @@ const CONNECTIONS: u32 = 4;
 pub(super) struct Stage {
     /// The settings, with the benchmark's own stream.
     pub config: Config,
-    /// What the relays are given besides the environment.
-    pub settings: Vec<(&'static str, String)>,
+    settings: Vec<(&'static str, String)>,
     dsn: String,
     store: MeasuredStore,
     uses_bus: bool,
@@ -47,7 +46,7 @@ impl Stage {
         let dsn = in_own_schema(dsn.expose())?;
         config.nats.streams = vec![StreamTopics { name: STREAM.to_owned(), topics: vec![TOPIC.to_owned()] }];
         let store = assemble::measured_store(&dsn, producers + CONNECTIONS)?;
-        let settings = settings(&config, &dsn, config_file);
+        let settings = settings(&config, config_file);
         let stage = Self { config, settings, dsn, store, uses_bus };
         if uses_bus {
             stage.free_the_bus(replace).await?;
@@ -82,6 +81,29 @@ impl Stage {
         Ok(bus)
     }
 
+    /// Returns what a relay is given besides the environment. `number` tells its connections from those of the others.
+    pub(super) fn relay_settings(&self, number: u32) -> Vec<(&'static str, String)> {
+        let mut settings = self.settings.clone();
+        // It ends with the name.
+        settings.push(("POSTGRES_DSN", format!("{}-{number}", self.dsn)));
+        settings
+    }
+
+    /// Counts the connections that the database has to each relay, and returns the most.
+    pub(super) async fn relay_connections(&self) -> Result<u32, CommandError> {
+        let count = "SELECT count(*) FROM pg_stat_activity
+                     WHERE application_name LIKE $1 AND datname = current_database()
+                     GROUP BY application_name ORDER BY 1 DESC LIMIT 1";
+        let counted = self.sql().await?.query_opt(count, &[&format!("{APPLICATION}-%")]).await;
+        let counted = counted.map_err(|error| CommandError::failure("cannot count connections", error))?;
+        Ok(counted.map_or(0, |row| u32::try_from(row.get::<_, i64>(0)).unwrap_or(u32::MAX)))
+    }
+
+    /// Returns the version of the bus's server.
+    pub(super) async fn bus_version(&self) -> Result<String, CommandError> {
+        Reader::of(&assemble::bus(&self.config).await?).await?.version().await
+    }
+
     /// Finds the server's first process, whose children are the connections, if it is on this machine.
     pub(super) async fn postmaster(&self) -> Result<Option<i32>, CommandError> {
         let sql = self.sql().await?;
@@ -106,7 +128,7 @@ impl Stage {
         let store = assemble::measured_store(&self.dsn, 1)?;
         let sql = store.connection().await?;
         let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                      WHERE application_name = $1 AND datname = current_database() AND usename = current_user
+                      WHERE starts_with(application_name, $1) AND datname = current_database() AND usename = current_user
                         AND pid <> pg_backend_pid() AND state <> 'idle'";
         sql.query(others, &[&APPLICATION]).await.map_err(cannot)?;
         sql.batch_execute(&format!("DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")).await.map_err(cannot)
@@ -160,7 +182,7 @@ fn cannot(error: tokio_postgres::Error) -> CommandError {
     CommandError::failure("cannot prepare the database", error)
 }
 
-/// Adds to a connection string what keeps a benchmark apart.
+/// Adds to a connection string what keeps a benchmark apart: the name of its connections comes last.
 fn in_own_schema(dsn: &str) -> Result<String, CommandError> {
     if dsn.contains("search_path") {
         let problem = "POSTGRES_DSN or DATABASE_URL: expected no search_path: a benchmark sets its own";
@@ -175,9 +197,8 @@ fn in_own_schema(dsn: &str) -> Result<String, CommandError> {
     Ok(format!("{dsn}{separator}search_path={SCHEMA}&application_name={APPLICATION}"))
 }
 
-fn settings(config: &Config, dsn: &str, config_file: Option<&Path>) -> Vec<(&'static str, String)> {
+fn settings(config: &Config, config_file: Option<&Path>) -> Vec<(&'static str, String)> {
     let mut settings = vec![
-        ("POSTGRES_DSN", dsn.to_owned()),
         ("OUTBOX_ENABLED", "true".to_owned()),
         ("OUTBOX_NATS_STREAMS", format!("{STREAM}={TOPIC}")),
         ("OUTBOX_TOPIC_PREFIXES", TOPIC_PREFIX.to_owned()),
