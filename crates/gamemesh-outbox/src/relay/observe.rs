@@ -8,8 +8,8 @@ use super::Inner;
 use crate::bus::BusPublisher;
 use crate::store::{Store, StoreError};
 
-/// Counting a long backlog reads much of an index, so it gets at most this share of the time: one part in twenty.
-const REST_PER_WORK: u32 = 20;
+/// Counting a long backlog reads much of an index, so it gets at most this share of the time: one part in fifty.
+const REST_PER_WORK: u32 = 50;
 /// A count that was slow only because the database or the relay stood still must not leave the gauges old for long.
 const REST_MAX: Duration = Duration::from_secs(60);
 /// A count that takes longer is given up; the next one may do better.
