@@ -15,7 +15,7 @@ use crate::reference::Costs;
 const EVENTS: u32 = 6_700;
 /// The same code differs from run to run by 0.05 in WAL and 0.02 in blocks: claims clean up pages that they come by, and time
 /// decides which.
-const TOLERANCE: f64 = 0.1;
+const TOLERANCE: f64 = 0.15;
 
 #[tokio::test]
 async fn the_database_does_no_more_for_an_event_than_it_did() {
