@@ -82,11 +82,17 @@ struct Inner<S, B> {
     /// The place for an event that is larger than a batch should be. There is one: such an event is in memory several times
     /// over until it is acknowledged.
     large: Semaphore,
-    /// Held by the worker that claims, or waits for something to claim; the others carry batches, or are next.
+    /// Held by the worker that claims, or waits for something to claim; the others carry batches, or are next. Claims at the
+    /// same time would get into each other's way.
     claiming: Mutex<()>,
-    /// Whether the next claim need not wait: the last one left more, or an outage gave back what it held.
+    /// Whether claims overlap all the same, because each takes long: their events are large.
+    overlapping: AtomicBool,
+    /// Whether nobody has to wait: the last claim left more, or an outage gave back what it held.
     more_due: AtomicBool,
 }
+
+/// A claim is long when its payloads take this part of what a batch may hold.
+const LONG_CLAIM: u64 = 4;
 
 /// Why a relay ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +128,7 @@ impl<S: Store, B: BusPublisher> Relay<S, B> {
             large: Semaphore::new(1),
             batch_size: BatchSize::new(config.batch_size, config.batch_size_max),
             claiming: Mutex::new(()),
+            overlapping: AtomicBool::new(false),
             more_due: AtomicBool::new(true),
             config,
         };
@@ -171,24 +178,25 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
             self.turn_when_admitted(&stopping).await?;
         }
         if planted!(ClaimAfterStop) {
-            self.turn(self.claiming.lock().await, &CancellationToken::new()).await?;
+            self.turn(None, &CancellationToken::new()).await?;
         }
         Ok(())
     }
 
-    /// Waits for its turn to claim and for both breakers, takes a turn, and tells the breakers how it went.
+    /// Waits for its place and for both breakers, takes a turn, and tells the breakers how it went.
     async fn turn_when_admitted(&self, stopping: &CancellationToken) -> Result<(), StoreError> {
         let admitted = async {
-            let claiming = self.claiming.lock().await;
-            (claiming, self.bus_breaker.admit().await, self.store_breaker.admit().await)
+            let place = self.claiming.lock().await;
+            let place = (!self.overlapping.load(Ordering::Relaxed)).then_some(place);
+            (place, self.bus_breaker.admit().await, self.store_breaker.admit().await)
         };
-        let (claiming, bus_permit, store_permit) = tokio::select! {
+        let (place, bus_permit, store_permit) = tokio::select! {
             // Where both are ready the stop wins: nothing is claimed after it.
             biased;
             () = stopping.cancelled() => return Ok(()),
             admitted = admitted => admitted,
         };
-        let turn = self.turn(claiming, stopping).await;
+        let turn = self.turn(place, stopping).await;
         match &turn {
             Ok(turn) => {
                 store_permit.succeeded();
@@ -212,7 +220,7 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
     }
 
     /// Claims and carries one batch. This is the whole path.
-    async fn turn(&self, claiming: MutexGuard<'_, ()>, stopping: &CancellationToken) -> Result<Turn, StoreError> {
+    async fn turn(&self, place: Option<MutexGuard<'_, ()>>, stopping: &CancellationToken) -> Result<Turn, StoreError> {
         let large = self.large.try_acquire().ok();
         let limit = self.claim_limit(large.is_some());
         let wait = if self.more_due.load(Ordering::Relaxed) { Duration::ZERO } else { self.config.poll_interval };
@@ -231,9 +239,10 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
             }
             return Ok(Turn::Idle);
         };
-        drop(claiming);
         let mut events = claim.take_events();
         let bytes: u64 = events.iter().map(|event| event.payload.len() as u64).sum();
+        self.overlapping.store(claim.more_due() && bytes > limit.bytes / LONG_CLAIM, Ordering::Relaxed);
+        drop(place);
         let _large = large.filter(|_| bytes > limit.bytes);
         crash_point("claim.after");
         let history = self.telemetry.claimed(took, &events);

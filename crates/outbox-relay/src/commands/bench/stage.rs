@@ -92,7 +92,7 @@ impl Stage {
     /// Counts the connections that the database has to each relay, and returns the most.
     pub(super) async fn relay_connections(&self) -> Result<u32, CommandError> {
         let count = "SELECT count(*) FROM pg_stat_activity
-                     WHERE application_name LIKE $1 AND datname = current_database()
+                     WHERE application_name LIKE $1 AND datname = current_database() AND backend_type = 'client backend'
                      GROUP BY application_name ORDER BY 1 DESC LIMIT 1";
         let counted = self.sql().await?.query_opt(count, &[&format!("{APPLICATION}-%")]).await;
         let counted = counted.map_err(|error| CommandError::failure("cannot count connections", error))?;
