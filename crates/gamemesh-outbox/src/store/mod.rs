@@ -188,7 +188,7 @@ pub struct Settled {
 /// What is in the table.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Backlog {
-    /// PENDING rows, waiting ones included.
+    /// PENDING rows, waiting ones included; above a million it may be an estimate.
     pub pending: u64,
     /// FAILED rows.
     pub failed: u64,

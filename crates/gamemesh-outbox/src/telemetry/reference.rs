@@ -101,7 +101,7 @@ pub(super) const EVENTS_PENDING: About = About {
     kind: Kind::Gauge,
     scope: Scope::Table,
     labels: &[],
-    help: "Events that wait to be published, those between two attempts included",
+    help: "Events that wait to be published, those between two attempts included; above a million an estimate",
     answers: "How much is there to catch up on?",
 };
 
