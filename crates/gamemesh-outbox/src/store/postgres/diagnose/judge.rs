@@ -397,7 +397,8 @@ mod tests {
 
     #[test]
     fn a_missing_privilege_comes_with_its_grant() {
-        let missing = vec!["SELECT".to_owned(), "UPDATE (status, available_at)".to_owned()];
+        let missing =
+            vec!["SELECT ON outbox_events".to_owned(), "UPDATE (status, available_at) ON outbox_events".to_owned()];
         let finding = privileges(&Privileges { role: "the \"relay\"".into(), missing });
         assert_eq!(finding.severity, Error);
         assert!(
