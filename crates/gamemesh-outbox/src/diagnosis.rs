@@ -3,9 +3,9 @@
 //! A store or a bus that can be examined implements [`Diagnose`]. Looking and judging are apart: an adapter collects
 //! facts, and pure functions turn them into findings.
 
-use std::future::Future;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use serde::Serialize;
 
 /// How bad a finding is.
@@ -75,12 +75,13 @@ pub struct Demands {
 }
 
 /// Examines a store or a bus. Looks and changes nothing.
+#[async_trait]
 pub trait Diagnose: Send + Sync + 'static {
     /// Says in one line (no secrets) why it cannot be reached. Unlike a health check it prepares nothing.
-    fn reach(&self) -> impl Future<Output = Result<(), String>> + Send;
+    async fn reach(&self) -> Result<(), String>;
 
     /// Examines everything and judges it by what the relay needs. What cannot be looked at is a finding as well.
-    fn diagnose(&self, demands: &Demands) -> impl Future<Output = Vec<Finding>> + Send;
+    async fn diagnose(&self, demands: &Demands) -> Vec<Finding>;
 }
 
 /// Writes a duration with the one unit or two that matter.

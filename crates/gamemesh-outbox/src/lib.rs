@@ -17,23 +17,9 @@
 //!
 //! Delivery is at least once. A duplicate carries the same [`Event::id`], which is the consumer's deduplication key.
 
-/// Says whether a test has planted this bug, see the feature `seeded-bugs`; otherwise no code is left of it.
-#[cfg(feature = "seeded-bugs")]
-macro_rules! planted {
-    ($bug:ident) => {
-        crate::seeded_bugs::is_planted(crate::seeded_bugs::Bug::$bug)
-    };
-}
-#[cfg(not(feature = "seeded-bugs"))]
-macro_rules! planted {
-    ($bug:ident) => {
-        false
-    };
-}
-
 pub mod bus;
 pub mod carrier;
-#[cfg(any(feature = "nats", feature = "postgres", feature = "relay", feature = "sqlite"))]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "sqlite"))]
 mod crash_point;
 pub mod diagnosis;
 pub mod event;
@@ -42,8 +28,6 @@ pub mod producer;
 pub mod relay;
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 mod renew;
-#[cfg(feature = "seeded-bugs")]
-pub mod seeded_bugs;
 pub mod store;
 #[cfg(feature = "relay")]
 pub mod telemetry;

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::future::Future;
 
+use async_trait::async_trait;
 use gamemesh_outbox::bus::nats::{self, NatsBus, NatsConfig, StreamConfig};
 use gamemesh_outbox::bus::redis::{RedisBus, RedisConfig};
 use gamemesh_outbox::bus::stdout::StdoutBus;
@@ -95,8 +96,8 @@ pub(crate) fn measured_store(dsn: &str, connections: u32) -> Result<MeasuredStor
 /// Lists the migrations of a store, which needs no database.
 pub(crate) fn migrations(store: StoreName) -> &'static [Migration] {
     match store {
-        StoreName::Postgres => PostgresStore::migrations(),
-        StoreName::Sqlite => SqliteStore::migrations(),
+        StoreName::Postgres => &gamemesh_outbox::store::postgres::MIGRATIONS,
+        StoreName::Sqlite => &gamemesh_outbox::store::sqlite::MIGRATIONS,
     }
 }
 
@@ -200,6 +201,7 @@ pub(crate) enum AnyBus {
     Stdout(StdoutBus),
 }
 
+#[async_trait]
 impl BusPublisher for AnyBus {
     async fn publish(&self, events: &[Event]) -> Vec<Receipt> {
         match self {
@@ -210,6 +212,7 @@ impl BusPublisher for AnyBus {
     }
 }
 
+#[async_trait]
 impl HealthCheck for AnyBus {
     async fn check(&self) -> Result<(), String> {
         match self {
@@ -220,6 +223,7 @@ impl HealthCheck for AnyBus {
     }
 }
 
+#[async_trait]
 impl Diagnose for AnyBus {
     async fn reach(&self) -> Result<(), String> {
         match self {

@@ -5,6 +5,7 @@ use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use gamemesh_outbox::Event;
 use gamemesh_outbox::bus::{BusError, BusErrorKind, BusPublisher, Receipt};
 use gamemesh_outbox::store::HealthCheck;
@@ -72,6 +73,7 @@ impl<B> FaultyBus<B> {
     }
 }
 
+#[async_trait]
 impl<B: BusPublisher> BusPublisher for FaultyBus<B> {
     async fn publish(&self, events: &[Event]) -> Vec<Receipt> {
         let fault = self.lock().pop_front().unwrap_or(Fault::Pass);
@@ -95,6 +97,7 @@ impl<B: BusPublisher> BusPublisher for FaultyBus<B> {
     }
 }
 
+#[async_trait]
 impl<B: HealthCheck> HealthCheck for FaultyBus<B> {
     async fn check(&self) -> Result<(), String> {
         self.inner.check().await

@@ -5,6 +5,7 @@ pub mod authority;
 pub mod bus_suite;
 pub mod chaos;
 pub mod checker;
+mod claim;
 pub mod faults;
 pub mod history;
 pub mod proxy;
@@ -13,4 +14,5 @@ pub mod simulation;
 pub mod store_suite;
 mod wait;
 
+pub use claim::claim_now;
 pub use wait::wait_until;

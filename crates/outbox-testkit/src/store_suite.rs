@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use self::dead_letters::*;
-use crate::wait_until;
+use crate::{claim_now, wait_until};
 
 /// How the suite reaches behind a store: to write as an application does, and to see what is really there.
 pub trait StoreHarness: Send + Sync {
@@ -183,23 +183,23 @@ async fn insert<H: StoreHarness>(harness: &H, events: impl IntoIterator<Item = N
     ids
 }
 
-async fn try_claim<S: Store>(store: &S, limit: &ClaimLimit) -> Option<(S::Claim, Vec<Event>)> {
-    let mut claim = store.claim(limit).await.expect("a claim")?;
+async fn try_claim(store: &dyn Store, limit: &ClaimLimit) -> Option<(Box<dyn Claim>, Vec<Event>)> {
+    let mut claim = claim_now(store, limit).await.expect("a claim")?;
     let events = claim.take_events();
     Some((claim, events))
 }
 
-async fn claim<S: Store>(store: &S) -> (S::Claim, Vec<Event>) {
+async fn claim(store: &dyn Store) -> (Box<dyn Claim>, Vec<Event>) {
     try_claim(store, &limit()).await.expect("due events")
 }
 
-async fn assert_nothing_due<S: Store>(store: &S) {
+async fn assert_nothing_due(store: &dyn Store) {
     let due = try_claim(store, &limit()).await;
     assert!(due.is_none(), "claimed {:?}", due.map(|(_, events)| ids(&events)));
 }
 
 /// Claims everything that is due and gives every event the same outcome.
-async fn settle_all<S: Store>(store: &S, outcome: &Outcome, policy: &SettlePolicy) -> Settled {
+async fn settle_all(store: &dyn Store, outcome: &Outcome, policy: &SettlePolicy) -> Settled {
     let (claim, events) = claim(store).await;
     claim.settle(vec![outcome.clone(); events.len()], policy).await.expect("settled")
 }

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
+use gamemesh_outbox::store::ClaimLimit;
 use gamemesh_outbox::store::dead_letters::{Action, BATCH_MAX, Filter, Options, Request, act, error_class};
 use gamemesh_outbox::store::postgres::{PostgresConfig, PostgresStore};
 use gamemesh_outbox::store::schema::Schema;
-use gamemesh_outbox::store::{ClaimLimit, Store};
 use outbox_testkit::servers::{PostgresServer, TestDatabase};
-use outbox_testkit::wait_until;
+use outbox_testkit::{claim_now, wait_until};
 use tokio_postgres::Client;
 
 async fn migrated() -> (TestDatabase, Client, PostgresStore) {
@@ -103,7 +103,7 @@ async fn a_hundred_thousand_letters_are_requeued_in_batches_that_hold_nobody_up(
         lifetime: Duration::from_secs(60),
         except: Vec::new(),
     };
-    drop(store.claim(&limit).await.unwrap().expect("requeued events are due"));
+    drop(claim_now(&store, &limit).await.unwrap().expect("requeued events are due"));
 
     held.commit().await.unwrap();
     let (report, batches) = requeue.await.unwrap();

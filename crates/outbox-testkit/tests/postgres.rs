@@ -6,14 +6,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use gamemesh_outbox::store::dead_letters::{DeadLetters, Filter, Page};
-use gamemesh_outbox::store::postgres::{EXAMPLE_MIGRATIONS, PostgresClaim, PostgresConfig, PostgresStore};
+use gamemesh_outbox::store::postgres::{EXAMPLE_MIGRATIONS, MIGRATIONS, PostgresConfig, PostgresStore};
 use gamemesh_outbox::store::schema::Schema;
 use gamemesh_outbox::store::{
     Claim, ClaimLimit, HealthCheck, OnPublished, Outcome, Prune, Route, SettlePolicy, Store, StoreErrorKind,
 };
 use gamemesh_outbox::{Event, NewEvent, OutboxPublisher};
 use outbox_testkit::servers::{PostgresServer, TestDatabase};
-use outbox_testkit::wait_until;
+use outbox_testkit::{claim_now, wait_until};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
@@ -44,8 +44,8 @@ fn limit() -> ClaimLimit {
     ClaimLimit { events: 100, bytes: 4 << 20, any_size: true, event_bytes: 1 << 20, lifetime, except: Vec::new() }
 }
 
-async fn claim(store: &PostgresStore) -> (PostgresClaim, Vec<Event>) {
-    let mut claim = store.claim(&limit()).await.unwrap().expect("due events");
+async fn claim(store: &PostgresStore) -> (Box<dyn Claim>, Vec<Event>) {
+    let mut claim = claim_now(store, &limit()).await.unwrap().expect("due events");
     let events = claim.take_events();
     (claim, events)
 }
@@ -104,11 +104,11 @@ async fn migrations_go_up_and_down_on_tables_with_rows() {
 #[tokio::test]
 async fn every_migration_can_be_applied_to_what_it_made() {
     let (_database, client, _store) = migrated_database().await;
-    for migration in EXAMPLE_MIGRATIONS.iter().chain(PostgresStore::migrations()) {
+    for migration in EXAMPLE_MIGRATIONS.iter().chain(&MIGRATIONS) {
         client.batch_execute(migration.up).await.unwrap();
         client.batch_execute(migration.up).await.unwrap();
     }
-    for migration in EXAMPLE_MIGRATIONS.iter().chain(PostgresStore::migrations()).rev() {
+    for migration in EXAMPLE_MIGRATIONS.iter().chain(&MIGRATIONS).rev() {
         client.batch_execute(migration.down).await.unwrap();
     }
 }
@@ -336,7 +336,7 @@ async fn rows_of_a_claim_are_free_when_its_connection_dies() {
 
     let other = self::store(&database);
     let (taken, events) = wait_until("another relay has the row", async || {
-        let mut claim = other.claim(&limit()).await.unwrap()?;
+        let mut claim = claim_now(&other, &limit()).await.unwrap()?;
         let events = claim.take_events();
         Some((claim, events))
     })
@@ -346,7 +346,7 @@ async fn rows_of_a_claim_are_free_when_its_connection_dies() {
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     assert_eq!(count(&client, "outbox_events WHERE status = 'PENDING'").await, 1, "a late mark changes nothing");
     taken.settle(vec![Outcome::Published], &POLICY).await.unwrap();
-    assert!(store.claim(&limit()).await.unwrap().is_none(), "the first relay connects again");
+    assert!(claim_now(&store, &limit()).await.unwrap().is_none(), "the first relay connects again");
 }
 
 #[tokio::test]
@@ -354,16 +354,16 @@ async fn a_claim_that_outlives_its_lifetime_is_ended_by_the_server() {
     let (database, client, store) = migrated_database().await;
     insert_old_style(&client, "1").await;
     let short = ClaimLimit { lifetime: Duration::from_millis(50), ..limit() };
-    let held = store.claim(&short).await.unwrap().expect("due events");
+    let held = claim_now(&store, &short).await.unwrap().expect("due events");
     let other = self::store(&database);
-    wait_until("the row is free again", async || other.claim(&limit()).await.unwrap()).await;
+    wait_until("the row is free again", async || claim_now(&other, &limit()).await.unwrap()).await;
     assert_eq!(held.settle(vec![Outcome::Published], &POLICY).await.unwrap_err().kind(), StoreErrorKind::Unavailable);
 }
 
 #[tokio::test]
 async fn no_transaction_stays_open_behind_a_claim() {
     let (_database, client, store) = migrated_database().await;
-    assert!(store.claim(&limit()).await.unwrap().is_none());
+    assert!(claim_now(&store, &limit()).await.unwrap().is_none());
     insert_old_style(&client, "1").await;
     let (held, _) = claim(&store).await;
     held.settle(vec![Outcome::Released], &POLICY).await.unwrap();
@@ -400,8 +400,7 @@ async fn a_settlement_that_changes_too_little_is_not_committed() {
 async fn a_wait_ends_when_an_event_is_due_that_nobody_holds() {
     let (_database, client, store) = migrated_database().await;
     let (shortly, long) = (Duration::from_millis(100), Duration::from_secs(3600));
-    let wait =
-        async |at_most, except| store.claim_when_due(at_most, &ClaimLimit { except, ..limit() }, || ()).await.unwrap();
+    let wait = async |at_most, except| store.claim(at_most, &ClaimLimit { except, ..limit() }).await.unwrap().claim;
     assert!(wait(shortly, Vec::new()).await.is_none(), "nothing is due");
     client.batch_execute("SELECT outbox_publish('events.player', 'registered', '1')").await.unwrap();
     let route = Route { topic: "events.player".into(), event_type: "registered".into() };
@@ -478,7 +477,7 @@ async fn a_row_that_the_server_cannot_write_as_text_is_claimed_with_a_defect_and
     let mut outcomes = Vec::new();
     let mut found = Vec::new();
     // On a busy machine the time of one claim may not be enough for all of them.
-    while let Some(mut held) = store.claim(&limit()).await.unwrap() {
+    while let Some(mut held) = claim_now(&store, &limit()).await.unwrap() {
         outcomes.clear();
         for event in held.take_events() {
             let refused = Outcome::Charged { error: "refused".into(), retry_in: Duration::MAX };
@@ -512,7 +511,7 @@ async fn a_row_that_the_server_cannot_write_as_text_is_claimed_with_a_defect_and
 async fn a_server_that_is_away_is_unavailable_and_says_no_secret() {
     let away = "host=127.0.0.1 port=1 user=app password=s3cret dbname=shop";
     let store = PostgresStore::new(PostgresConfig::from_dsn(away).unwrap()).unwrap();
-    let error = store.claim(&limit()).await.expect_err("nothing listens there");
+    let error = claim_now(&store, &limit()).await.expect_err("nothing listens there");
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     let health = store.check().await.unwrap_err();
     assert!(health.starts_with("cannot connect to PostgreSQL: "), "{health}");
@@ -531,11 +530,11 @@ async fn a_revoked_privilege_is_loud_and_may_be_over_later() {
     client.batch_execute(&format!("CREATE ROLE {role} LOGIN; GRANT SELECT ON outbox_events TO {role}")).await.unwrap();
     let weak = database.dsn().replace("user=postgres", &format!("user={role}"));
     let weak = PostgresStore::new(PostgresConfig::from_dsn(&weak).unwrap()).unwrap();
-    let error = weak.claim(&limit()).await.expect_err("locking a row needs UPDATE");
+    let error = claim_now(&weak, &limit()).await.expect_err("locking a row needs UPDATE");
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     assert!(chain(&error).contains("permission denied for table outbox_events (SQLSTATE 42501)"), "{}", chain(&error));
     client.batch_execute(&format!("GRANT UPDATE ON outbox_events TO {role}")).await.unwrap();
-    assert!(weak.claim(&limit()).await.unwrap().is_some());
+    assert!(claim_now(&weak, &limit()).await.unwrap().is_some());
     drop(weak);
     store.prune(Duration::ZERO, 1).await.unwrap();
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use gamemesh_outbox::bus::memory::MemoryBus;
 use gamemesh_outbox::bus::{Ack, BusError, BusErrorKind, BusPublisher, Receipt};
 use gamemesh_outbox::relay::{Backoff, Relay, RelayConfig};
-use gamemesh_outbox::store::memory::{MemoryClaim, MemoryStore};
-use gamemesh_outbox::store::{Backlog, ClaimLimit, OnPublished, Status, Store, StoreError};
+use gamemesh_outbox::store::memory::MemoryStore;
+use gamemesh_outbox::store::{Backlog, ClaimLimit, Claimed, OnPublished, Status, Store, StoreError};
 use gamemesh_outbox::telemetry::{Progress, Telemetry};
 use gamemesh_outbox::{Event, NewEvent, OutboxPublisher};
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -21,6 +22,7 @@ struct RuledBus<F> {
     rule: F,
 }
 
+#[async_trait]
 impl<F> BusPublisher for RuledBus<F>
 where
     F: Fn(&Event) -> Option<BusErrorKind> + Send + Sync + 'static,
@@ -272,6 +274,7 @@ struct SlowBus {
     answers: Arc<Semaphore>,
 }
 
+#[async_trait]
 impl BusPublisher for SlowBus {
     async fn publish(&self, events: &[Event]) -> Vec<Receipt> {
         self.arrived.send_modify(|arrived| *arrived += events.len());
@@ -324,6 +327,7 @@ async fn a_stop_gives_back_what_the_bus_does_not_answer() {
 /// A bus whose adapter breaks its contract.
 struct CarelessBus;
 
+#[async_trait]
 impl BusPublisher for CarelessBus {
     async fn publish(&self, events: &[Event]) -> Vec<Receipt> {
         events.iter().skip(1).map(|_| Ok(Ack::default())).collect()
@@ -375,20 +379,10 @@ struct StandsStill {
     counts: Arc<watch::Sender<u32>>,
 }
 
+#[async_trait]
 impl Store for StandsStill {
-    type Claim = MemoryClaim;
-
-    async fn claim(&self, limit: &ClaimLimit) -> Result<Option<MemoryClaim>, StoreError> {
-        self.inner.claim(limit).await
-    }
-
-    async fn claim_when_due(
-        &self,
-        at_most: Duration,
-        limit: &ClaimLimit,
-        due: impl FnOnce() + Send,
-    ) -> Result<Option<MemoryClaim>, StoreError> {
-        self.inner.claim_when_due(at_most, limit, due).await
+    async fn claim(&self, wait_at_most: Duration, limit: &ClaimLimit) -> Result<Claimed, StoreError> {
+        self.inner.claim(wait_at_most, limit).await
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {

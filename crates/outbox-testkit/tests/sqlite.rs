@@ -13,7 +13,7 @@ use gamemesh_outbox::store::{
 };
 use gamemesh_outbox::telemetry::Telemetry;
 use gamemesh_outbox::{Event, NewEvent, OutboxPublisher};
-use outbox_testkit::wait_until;
+use outbox_testkit::{claim_now, wait_until};
 use sqlx::sqlite::SqlitePoolOptions;
 use sqlx::{AssertSqlSafe, SqlitePool};
 use tempfile::TempDir;
@@ -82,8 +82,8 @@ fn limit() -> ClaimLimit {
     }
 }
 
-async fn claim(store: &SqliteStore) -> Option<(impl Claim, Vec<Event>)> {
-    let mut claim = store.claim(&limit()).await.expect("claims")?;
+async fn claim(store: &SqliteStore) -> Option<(Box<dyn Claim>, Vec<Event>)> {
+    let mut claim = claim_now(store, &limit()).await.expect("claims")?;
     let events = claim.take_events();
     Some((claim, events))
 }
@@ -119,7 +119,7 @@ async fn a_claimed_event_is_hidden_from_other_workers_until_the_claim_is_dropped
     let ids = database.insert(3).await;
     let (worker, worker_too) = (database.store.clone(), database.store.clone());
     let few = ClaimLimit { events: 2, ..limit() };
-    let mut held = worker.claim(&few).await.expect("claims").expect("three are due");
+    let mut held = claim_now(&worker, &few).await.expect("claims").expect("three are due");
     assert_eq!(held.take_events().len(), 2);
     assert_eq!(claimed_ids(&worker_too).await, ids[2..]);
     drop(held);
@@ -348,7 +348,7 @@ async fn a_claim_keeps_its_limits_and_leaves_paused_routes_alone() {
     let database = Database::new().await;
     let ids = database.insert(4).await;
     let claim = async |limit: ClaimLimit| {
-        let claim = database.store.claim(&limit).await.expect("claims");
+        let claim = claim_now(&database.store, &limit).await.expect("claims");
         claim.map_or(0, |mut claim| claim.take_events().len())
     };
     assert_eq!(claim(ClaimLimit { events: 3, ..limit() }).await, 3);
@@ -364,12 +364,12 @@ async fn a_commit_by_another_connection_wakes_a_waiting_relay() {
     let database = Database::new().await;
     let hour = Duration::from_secs(3600);
     // The first call reports what happened before it.
-    assert!(database.store.claim_when_due(hour, &limit(), || ()).await.expect("claims").is_none());
+    assert!(database.store.claim(hour, &limit()).await.expect("claims").claim.is_none());
     let store = database.store.clone();
-    let waiting = tokio::spawn(async move { store.claim_when_due(hour, &limit(), || ()).await });
+    let waiting = tokio::spawn(async move { store.claim(hour, &limit()).await });
     database.insert(1).await;
     let claim = waiting.await.expect("it wakes").expect("claims");
-    assert_eq!(claim.map(|mut claim| claim.take_events().len()), Some(1));
+    assert_eq!(claim.claim.map(|mut claim| claim.take_events().len()), Some(1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -82,6 +83,7 @@ impl MemoryBus {
     }
 }
 
+#[async_trait]
 impl BusPublisher for MemoryBus {
     async fn publish(&self, events: &[Event]) -> Vec<Receipt> {
         assert!(!events.is_empty(), "a relay never publishes an empty batch");
@@ -111,6 +113,7 @@ impl Shared {
     }
 }
 
+#[async_trait]
 impl HealthCheck for MemoryBus {
     async fn check(&self) -> Result<(), String> {
         Ok(())

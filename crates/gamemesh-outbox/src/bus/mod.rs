@@ -10,7 +10,9 @@ pub mod stdout;
 #[cfg(any(feature = "nats", feature = "redis"))]
 mod tls;
 
-use std::future::Future;
+use std::sync::Arc;
+
+use async_trait::async_trait;
 
 pub use self::error::{BusError, BusErrorKind};
 #[cfg(any(feature = "nats", feature = "redis"))]
@@ -31,6 +33,7 @@ pub struct Ack {
 ///
 /// Adapters classify failures ([`BusErrorKind`]) and decide nothing: what happens to the row is the relay's business.
 /// The relay has validated topic, type and headers before it calls.
+#[async_trait]
 pub trait BusPublisher: Send + Sync + 'static {
     /// Publishes `events` and reports one receipt for each, in order.
     ///
@@ -38,5 +41,13 @@ pub trait BusPublisher: Send + Sync + 'static {
     /// The batch may be sent in any order and all at once. The same event may come again, with the same id.
     ///
     /// Returns within the adapter's publish timeout: what is unanswered by then is [`BusErrorKind::Unknown`].
-    fn publish(&self, events: &[Event]) -> impl Future<Output = Vec<Receipt>> + Send;
+    async fn publish(&self, events: &[Event]) -> Vec<Receipt>;
+}
+
+/// Shared among workers, a bus is still one.
+#[async_trait]
+impl<B: BusPublisher + ?Sized> BusPublisher for Arc<B> {
+    async fn publish(&self, events: &[Event]) -> Vec<Receipt> {
+        (**self).publish(events).await
+    }
 }

@@ -16,6 +16,7 @@ use std::io::{self, ErrorKind, Stdout, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::{Instant, timeout_at};
 
@@ -85,6 +86,7 @@ impl<W: Write + Send + 'static> StdoutBus<W> {
     }
 }
 
+#[async_trait]
 impl<W: Write + Send + 'static> BusPublisher for StdoutBus<W> {
     async fn publish(&self, events: &[Event]) -> Vec<Receipt> {
         let mut lines = Vec::new();
@@ -98,6 +100,7 @@ impl<W: Write + Send + 'static> BusPublisher for StdoutBus<W> {
     }
 }
 
+#[async_trait]
 impl<W: Write + Send + 'static> HealthCheck for StdoutBus<W> {
     async fn check(&self) -> Result<(), String> {
         let Ok(shared) = self.shared.try_lock() else {
@@ -149,6 +152,7 @@ static KEEPS: Check = Check {
     risk: "an event that was written and not stored by the reader is gone",
 };
 
+#[async_trait]
 impl<W: Write + Send + 'static> Diagnose for StdoutBus<W> {
     async fn reach(&self) -> Result<(), String> {
         self.check().await

@@ -33,7 +33,6 @@ pub fn decide(failure: Option<BusErrorKind>, others_acked: bool) -> Verdict {
     match failure {
         None => Verdict::Publish,
         Some(BusErrorKind::Rejected) => Verdict::Charge,
-        Some(BusErrorKind::Unavailable) if planted!(OutageIsCharged) => Verdict::Charge,
         Some(BusErrorKind::NoRoute) => Verdict::PauseRoute,
         Some(BusErrorKind::Unknown) if others_acked => Verdict::Defer,
         Some(BusErrorKind::Unknown | BusErrorKind::Unavailable) => Verdict::Hold,

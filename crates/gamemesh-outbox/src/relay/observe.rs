@@ -5,8 +5,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Inner;
-use crate::bus::BusPublisher;
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
 
 /// Counting a long backlog reads much of an index, so it gets at most this share of the time: one part in fifty.
 const REST_PER_WORK: u32 = 50;
@@ -15,7 +14,7 @@ const REST_MAX: Duration = Duration::from_secs(60);
 /// A count that takes longer is given up; the next one may do better.
 const COUNT_TIMEOUT: Duration = Duration::from_secs(30);
 
-impl<S: Store, B: BusPublisher> Inner<S, B> {
+impl Inner {
     /// Counts the backlog now and then, for the gauges. A failure here never stops the relay: its own turns tell.
     pub(super) async fn observe(self: Arc<Self>, stopping: CancellationToken) -> Result<(), StoreError> {
         while !stopping.is_cancelled() {
@@ -30,8 +29,7 @@ impl<S: Store, B: BusPublisher> Inner<S, B> {
                 Ok(Err(error)) => self.telemetry.not_counted(&error),
                 Err(elapsed) => self.telemetry.not_counted(&elapsed),
             }
-            let longest = if planted!(GaugesLeftOld) { Duration::MAX } else { REST_MAX };
-            let rest = (started.elapsed() * REST_PER_WORK).min(longest).max(self.config.backlog_interval);
+            let rest = (started.elapsed() * REST_PER_WORK).min(REST_MAX).max(self.config.backlog_interval);
             // Either way the loop decides what comes next.
             let _ = timeout(rest, stopping.cancelled()).await;
         }

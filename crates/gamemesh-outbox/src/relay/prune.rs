@@ -16,7 +16,7 @@ pub struct PruneConfig {
 }
 
 /// Removes PUBLISHED rows past their retention until `stop` completes. Any number of replicas may do this at once.
-pub async fn prune(store: &impl Prune, config: PruneConfig, telemetry: &Telemetry, stop: impl Future<Output = ()>) {
+pub async fn prune(store: &dyn Prune, config: PruneConfig, telemetry: &Telemetry, stop: impl Future<Output = ()>) {
     let remove = async {
         loop {
             match store.prune(config.retention, config.batch).await {

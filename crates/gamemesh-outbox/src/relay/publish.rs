@@ -1,9 +1,11 @@
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use tokio::time::Instant;
 use tracing::{Span, field, info_span};
 
-use crate::bus::{Ack, BusError, BusErrorKind, BusPublisher, Receipt};
+use super::Inner;
+use super::claim::Batch;
+use crate::bus::{BusError, BusErrorKind, BusPublisher, Receipt};
 use crate::carrier::{inject_carrier, resume_from_carrier};
 use crate::event::Event;
 use crate::validate::Validator;
@@ -11,30 +13,29 @@ use crate::validate::Validator;
 /// How much longer than its own timeout an adapter may take before the relay stops believing in it.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 
-/// Publishes `events` and returns one receipt for each, in order. Events that no bus could carry are rejected here, so
-/// that no client library sees them; each of the others runs in a span that continues its own trace.
-pub(super) async fn publish(
-    bus: &impl BusPublisher,
+impl Inner {
+    /// Publishes the events of `batch` and returns one receipt for each, in order.
+    pub(super) async fn publish(&self, batch: &mut Batch<'_>) -> Vec<Receipt> {
+        let Batch { history, events, .. } = batch;
+        let started = Instant::now();
+        let in_flight = self.telemetry.in_flight(history, events.len());
+        let receipts = publish(&*self.bus, &self.config.validator, self.config.publish_timeout, events).await;
+        drop(in_flight);
+        self.telemetry.published(history, started.elapsed(), events, &receipts);
+        receipts
+    }
+}
+
+/// Publishes `events`. Those that no bus could carry are rejected here, so that no client library sees them; each of the
+/// others runs in a span that continues its own trace.
+async fn publish(
+    bus: &dyn BusPublisher,
     validator: &Validator,
     timeout: Duration,
     events: &mut [Event],
 ) -> Vec<Receipt> {
     let rejected: Vec<Option<BusError>> = events.iter().map(|event| reject(validator, event)).collect();
-    if planted!(BatchFailsAsOne) && rejected.iter().any(Option::is_some) {
-        return events.iter().map(|_| Err(BusError::new(BusErrorKind::Rejected, "bad batch"))).collect();
-    }
     let spans: Vec<Span> = events.iter_mut().map(open_span).collect();
-    if planted!(PayloadRendered) {
-        events.iter_mut().for_each(render);
-    }
-    if planted!(CarrierOfNeighbour) {
-        let first = events[0].carrier.clone();
-        events.iter_mut().for_each(|event| event.carrier = first.clone());
-    }
-    if planted!(NewIdForEachSend) {
-        events.iter_mut().for_each(|event| event.id = uuid::Uuid::now_v7());
-    }
-
     let receipts = if rejected.iter().all(Option::is_none) {
         send(bus, timeout, events).await
     } else {
@@ -54,21 +55,10 @@ fn reject(validator: &Validator, event: &Event) -> Option<BusError> {
     validator.event(event).err().map(|invalid| BusError::new(BusErrorKind::Rejected, invalid.to_string()))
 }
 
-/// The mistake `PayloadRendered`.
-fn render(event: &mut Event) {
-    if let Ok(payload) = serde_json::from_slice::<serde_json::Value>(&event.payload) {
-        event.payload = payload.to_string().into();
-    }
-}
-
 /// Sends a batch; whatever an adapter does, there is one receipt for each event afterwards.
-async fn send(bus: &impl BusPublisher, timeout: Duration, events: &[Event]) -> Vec<Receipt> {
+async fn send(bus: &dyn BusPublisher, timeout: Duration, events: &[Event]) -> Vec<Receipt> {
     if events.is_empty() {
         return Vec::new();
-    }
-    if planted!(PublishNotAwaited) {
-        bus.publish(events).now_or_never();
-        return events.iter().map(|_| Ok(Ack::default())).collect();
     }
     let published = tokio::time::timeout(timeout + GRACE, bus.publish(events)).await;
     let lost = |what: &str| events.iter().map(|_| Err(BusError::new(BusErrorKind::Unknown, what))).collect();

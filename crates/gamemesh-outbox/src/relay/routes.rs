@@ -46,11 +46,7 @@ impl PausedRoutes {
     /// Lists the routes to leave alone now.
     pub(super) fn current(&self) -> Vec<Route> {
         let now = Instant::now();
-        self.lock()
-            .iter()
-            .filter(|(_, pause)| pause.until > now || planted!(RouteNeverResumed))
-            .map(|(route, _)| route.clone())
-            .collect()
+        self.lock().iter().filter(|(_, pause)| pause.until > now).map(|(route, _)| route.clone()).collect()
     }
 
     /// Leaves `route` alone for longer than last time, if there is room.

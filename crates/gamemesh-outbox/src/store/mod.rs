@@ -15,9 +15,11 @@ pub mod schema;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
-use std::future::Future;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -26,33 +28,26 @@ use crate::event::Event;
 use crate::validate::Invalid;
 
 /// Events waiting for a relay.
+#[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// What a successful claim returns.
-    type Claim: Claim;
-
-    /// Claims the oldest due events, by `available_at`, up to `limit`; `None` when there are none. While there are more due
-    /// than one claim holds, events that were given back or committed late may come a moment after younger ones.
+    /// Waits until something may be due, `wait_at_most` so long, and claims the oldest due events, by `available_at`, up to
+    /// `limit`. While there are more due than one claim holds, events that were given back or committed late may come a
+    /// moment after younger ones.
     ///
     /// While the claim lives no other claim, by this relay or another replica, holds any of its events. Ownership ends
     /// with the claim or with the process: nothing expires. One unreadable row comes back as an event with a
     /// [defect](Event::defect) and never fails the claim.
-    fn claim(&self, limit: &ClaimLimit) -> impl Future<Output = Result<Option<Self::Claim>, StoreError>> + Send;
-
-    /// Claims as [`claim`](Self::claim) does, once something may be due: it waits for that, `at_most` so long, and calls `due`
-    /// when the wait is over and the claim begins.
-    fn claim_when_due(
-        &self,
-        at_most: Duration,
-        limit: &ClaimLimit,
-        due: impl FnOnce() + Send,
-    ) -> impl Future<Output = Result<Option<Self::Claim>, StoreError>> + Send;
+    ///
+    /// Dropped before it is done, the future leaves nothing claimed.
+    async fn claim(&self, wait_at_most: Duration, limit: &ClaimLimit) -> Result<Claimed, StoreError>;
 
     /// Counts what is waiting and what was set aside.
-    fn backlog(&self) -> impl Future<Output = Result<Backlog, StoreError>> + Send;
+    async fn backlog(&self) -> Result<Backlog, StoreError>;
 }
 
 /// Events held by one relay. Settling consumes the claim; dropping it gives its events back untouched.
-pub trait Claim: Send + 'static {
+#[async_trait]
+pub trait Claim: fmt::Debug + Send + 'static {
     /// Moves the claimed events out, in claim order. The claim keeps what it needs to settle them.
     fn take_events(&mut self) -> Vec<Event>;
 
@@ -67,11 +62,28 @@ pub trait Claim: Send + 'static {
     ///
     /// If `outcomes` is not as long as the claim: a receipt was lost, and guessing whose would break "acknowledged
     /// before marked".
-    fn settle(
-        self,
-        outcomes: Vec<Outcome>,
-        policy: &SettlePolicy,
-    ) -> impl Future<Output = Result<Settled, StoreError>> + Send;
+    async fn settle(self: Box<Self>, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError>;
+}
+
+/// Shared among workers, a store is still one.
+#[async_trait]
+impl<S: Store + ?Sized> Store for Arc<S> {
+    async fn claim(&self, wait_at_most: Duration, limit: &ClaimLimit) -> Result<Claimed, StoreError> {
+        (**self).claim(wait_at_most, limit).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        (**self).backlog().await
+    }
+}
+
+/// What one look for due events came to.
+#[derive(Debug)]
+pub struct Claimed {
+    /// The claim; `None` when nothing was due.
+    pub claim: Option<Box<dyn Claim>>,
+    /// How long claiming took, without the wait before it.
+    pub took: Duration,
 }
 
 /// How much one claim may hold.
@@ -197,16 +209,18 @@ pub struct Backlog {
 }
 
 /// Removes old PUBLISHED rows.
+#[async_trait]
 pub trait Prune: Send + Sync + 'static {
     /// Removes up to `limit` PUBLISHED rows whose `published_at` is more than `retention` ago, by the store's clock, and
     /// returns how many. Never touches a row in another state.
-    fn prune(&self, retention: Duration, limit: u32) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    async fn prune(&self, retention: Duration, limit: u32) -> Result<u64, StoreError>;
 }
 
 /// Says whether a store or a bus can be reached.
+#[async_trait]
 pub trait HealthCheck: Send + Sync + 'static {
     /// Asks it, and explains in one line (no secrets) why it cannot be used.
-    fn check(&self) -> impl Future<Output = Result<(), String>> + Send;
+    async fn check(&self) -> Result<(), String>;
 }
 
 /// Says that a payload was not loaded because of its size.

@@ -1,8 +1,8 @@
 //! What is in the outbox right now, for a person who wants to know how it is doing.
 
-use std::future::Future;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -51,12 +51,13 @@ pub struct RelaySeen {
 }
 
 /// Says what is in a store.
+#[async_trait]
 pub trait Overviews: Send + Sync + 'static {
     /// Counts everything, and lists up to `topics` topics. Reads the whole backlog and the index of kept rows: for a
     /// person's question, not for a gauge.
-    fn overview(&self, topics: u32) -> impl Future<Output = Result<Overview, StoreError>> + Send;
+    async fn overview(&self, topics: u32) -> Result<Overview, StoreError>;
 
     /// Lists the relays that are connected, the one that asks included; `None` where the store cannot tell. Cheap enough to
     /// be asked again and again.
-    fn relays(&self) -> impl Future<Output = Result<Option<Vec<RelaySeen>>, StoreError>> + Send;
+    async fn relays(&self) -> Result<Option<Vec<RelaySeen>>, StoreError>;
 }

@@ -1,6 +1,6 @@
 //! The schema of a store: whether this version can use it, and how it gets there.
 
-use std::future::Future;
+use async_trait::async_trait;
 
 use super::StoreError;
 
@@ -27,21 +27,22 @@ pub struct MigrationState {
 }
 
 /// Checks and changes a store's schema.
+#[async_trait]
 pub trait Schema: Send + Sync + 'static {
     /// Lists the migrations that belong to the outbox, oldest first.
-    fn migrations() -> &'static [Migration];
+    fn migrations(&self) -> &'static [Migration];
 
     /// Fails, with what is missing and what to do, if this version cannot use the schema as it is. Changes nothing.
-    fn check_schema(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+    async fn check_schema(&self) -> Result<(), StoreError>;
 
     /// Says which migrations were applied. Changes nothing.
-    fn migration_status(&self) -> impl Future<Output = Result<Vec<MigrationState>, StoreError>> + Send;
+    async fn migration_status(&self) -> Result<Vec<MigrationState>, StoreError>;
 
     /// Applies what is missing and returns the versions that this call applied. Any number of processes may call it at
     /// the same time: one does the work, the others wait and find nothing to do. Tables that an earlier relay created
     /// are taken over.
-    fn migrate_up(&self) -> impl Future<Output = Result<Vec<i64>, StoreError>> + Send;
+    async fn migrate_up(&self) -> Result<Vec<i64>, StoreError>;
 
     /// Takes back the migrations above `target`, newest first, and returns their versions.
-    fn migrate_down(&self, target: i64) -> impl Future<Output = Result<Vec<i64>, StoreError>> + Send;
+    async fn migrate_down(&self, target: i64) -> Result<Vec<i64>, StoreError>;
 }

@@ -188,10 +188,6 @@ impl Telemetry {
 
     pub(crate) fn settling(&self, claim: &ClaimHistory, outcomes: &[Outcome]) {
         claim.settling(outcomes);
-        if planted!(CountedBeforeCommit) {
-            let published = outcomes.iter().filter(|outcome| **outcome == Outcome::Published).count();
-            self.metrics().events_published.inc_by(published as u64);
-        }
     }
 
     pub(crate) fn settled(&self, claim: ClaimHistory, took: Duration, settled: &Settled) {
@@ -201,9 +197,7 @@ impl Telemetry {
         for id in &settled.dead_lettered {
             error!(event_id = %id, "event set aside as FAILED: nobody will receive it unless it is requeued");
         }
-        if !planted!(CountedBeforeCommit) {
-            self.metrics().events_published.inc_by(settled.published);
-        }
+        self.metrics().events_published.inc_by(settled.published);
         self.metrics().events_dead_lettered.inc_by(dead_lettered);
         self.update(|progress| {
             progress.published += settled.published;

@@ -69,19 +69,15 @@ impl WithStore for Change {
         match self.0 {
             MigrateCommand::Up => {
                 let applied = store.migrate_up().await?;
-                print(&changes("applied", &applied, migrations_of(&store)))
+                print(&changes("applied", &applied, store.migrations()))
             }
             MigrateCommand::Down { to } => {
                 let taken_back = store.migrate_down(to).await?;
-                print(&changes("taken back", &taken_back, migrations_of(&store)))
+                print(&changes("taken back", &taken_back, store.migrations()))
             }
             MigrateCommand::Status | MigrateCommand::Print { .. } => print(&status(&store).await?),
         }
     }
-}
-
-fn migrations_of<S: Schema>(_: &S) -> &'static [Migration] {
-    S::migrations()
 }
 
 fn changes(done: &str, versions: &[i64], migrations: &[Migration]) -> String {

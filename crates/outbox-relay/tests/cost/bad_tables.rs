@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use gamemesh_outbox::store::postgres::PostgresStore;
-use gamemesh_outbox::store::{Claim, ClaimLimit, OnPublished, Outcome, SettlePolicy, Store};
+use gamemesh_outbox::store::{ClaimLimit, OnPublished, Outcome, SettlePolicy};
+use outbox_testkit::claim_now;
 
 use crate::outbox::{Outbox, counting_server};
 use crate::reference::ADVICE;
@@ -88,7 +89,7 @@ async fn carry_batch(store: &PostgresStore) {
     let limit =
         ClaimLimit { events: BATCH, bytes: 4 << 20, any_size: true, event_bytes: 1 << 20, lifetime, except: vec![] };
     let policy = SettlePolicy { attempts_max: 0, on_published: OnPublished::Mark };
-    let claim = store.claim(&limit).await.unwrap().expect("due events");
+    let claim = claim_now(store, &limit).await.unwrap().expect("due events");
     let settled = claim.settle(vec![Outcome::Published; BATCH as usize], &policy).await.unwrap();
     assert_eq!(settled.published, u64::from(BATCH));
 }

@@ -5,8 +5,9 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use gamemesh_outbox::store::ClaimLimit;
 use gamemesh_outbox::store::sqlite::{SqliteConfig, SqliteStore};
-use gamemesh_outbox::store::{Claim, ClaimLimit, Store};
+use outbox_testkit::claim_now;
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -20,7 +21,7 @@ async fn main() -> Result<()> {
         lifetime: Duration::from_secs(3600),
         except: Vec::new(),
     };
-    let mut claim = store.claim(&limit).await?.context("expected events to claim, got none")?;
+    let mut claim = claim_now(&store, &limit).await?.context("expected events to claim, got none")?;
     let mut output = std::io::stdout();
     writeln!(output, "claimed {}", claim.take_events().len())?;
     output.flush()?;

@@ -2,6 +2,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use gamemesh_outbox::Event;
 use gamemesh_outbox::bus::{BusError, BusErrorKind, BusPublisher, Receipt};
 use tokio::sync::oneshot;
@@ -33,6 +34,7 @@ enum Way {
     Late,
 }
 
+#[async_trait]
 impl BusPublisher for SimBus {
     async fn publish(&self, events: &[Event]) -> Vec<Receipt> {
         let (world, process) = (&self.world, &self.process);

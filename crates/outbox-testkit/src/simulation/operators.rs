@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use gamemesh_outbox::store::dead_letters::{
     Action, AuditEntry, Batch, Count, DeadLetters, Detail, Filter, Groups, Listed, Options, Page, Request, Span, act,
 };
@@ -95,6 +96,7 @@ pub(super) fn ids(world: &World, status: Status) -> Vec<Uuid> {
     world.store.rows().into_iter().filter(|row| row.status == status).map(|row| row.event.id).collect()
 }
 
+#[async_trait]
 impl DeadLetters for Desk {
     async fn list(&self, filter: &Filter, page: &Page) -> Result<Listed, StoreError> {
         self.ask().await?.list(filter, page).await

@@ -1,14 +1,16 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use gamemesh_outbox::Event;
 use gamemesh_outbox::store::memory::{MemoryClaim, MemoryStore};
 use gamemesh_outbox::store::{
-    Backlog, Claim, ClaimLimit, Outcome, Prune, SettlePolicy, Settled, Store, StoreError, StoreErrorKind,
+    Backlog, Claim, ClaimLimit, Claimed, Outcome, Prune, SettlePolicy, Settled, Store, StoreError, StoreErrorKind,
 };
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::met::Met;
 use super::process::Process;
@@ -61,34 +63,14 @@ fn unavailable(message: &str) -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable, message)
 }
 
+#[async_trait]
 impl Store for SimStore {
-    type Claim = SimClaim;
-
-    async fn claim(&self, limit: &ClaimLimit) -> Result<Option<SimClaim>, StoreError> {
-        let (world, process) = (&self.world, &self.process);
-        process.step(world, Met::KilledBeforeClaim).await;
-        world.ask_store(Met::ClaimRefused).await?;
-        let Some(claim) = world.store.claim(limit).await? else {
-            world.store_latency().await;
-            process.gate().await;
-            return Ok(None);
-        };
-        let claim = SimClaim::begin(self.clone(), claim, limit.lifetime);
-        world.store_latency().await;
-        process.step(world, Met::KilledAfterClaim).await;
-        if claim.session.is_alive() { Ok(Some(claim)) } else { Err(unavailable("the connection was lost")) }
-    }
-
-    async fn claim_when_due(
-        &self,
-        at_most: Duration,
-        limit: &ClaimLimit,
-        due: impl FnOnce() + Send,
-    ) -> Result<Option<SimClaim>, StoreError> {
-        self.world.store.wait_for_commit(at_most).await;
+    async fn claim(&self, wait_at_most: Duration, limit: &ClaimLimit) -> Result<Claimed, StoreError> {
+        self.world.store.wait_for_commit(wait_at_most).await;
         self.process.gate().await;
-        due();
-        self.claim(limit).await
+        let started = Instant::now();
+        let claim = self.claim_now(limit).await?.map(|claim| Box::new(claim) as Box<dyn Claim>);
+        Ok(Claimed { claim, took: started.elapsed() })
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
@@ -100,6 +82,24 @@ impl Store for SimStore {
     }
 }
 
+impl SimStore {
+    async fn claim_now(&self, limit: &ClaimLimit) -> Result<Option<SimClaim>, StoreError> {
+        let (world, process) = (&self.world, &self.process);
+        process.step(world, Met::KilledBeforeClaim).await;
+        world.ask_store(Met::ClaimRefused).await?;
+        let Some(claim) = world.store.claim_now(limit) else {
+            world.store_latency().await;
+            process.gate().await;
+            return Ok(None);
+        };
+        let claim = SimClaim::begin(self.clone(), claim, limit.lifetime);
+        world.store_latency().await;
+        process.step(world, Met::KilledAfterClaim).await;
+        if claim.session.is_alive() { Ok(Some(claim)) } else { Err(unavailable("the connection was lost")) }
+    }
+}
+
+#[async_trait]
 impl Prune for SimStore {
     async fn prune(&self, retention: Duration, limit: u32) -> Result<u64, StoreError> {
         self.process.gate().await;
@@ -144,6 +144,7 @@ impl SimClaim {
     }
 }
 
+#[async_trait]
 impl Claim for SimClaim {
     fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
@@ -153,7 +154,7 @@ impl Claim for SimClaim {
         self.more_due
     }
 
-    async fn settle(self, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {
+    async fn settle(self: Box<Self>, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {
         let SimStore { world, process } = self.store.clone();
         process.step(&world, Met::KilledBeforeSettle).await;
         let Some(claim) = self.session.take() else {
@@ -196,7 +197,7 @@ async fn commit(
         let _ = answer.send(Err(unavailable("the connection was lost")));
         return;
     }
-    let settled = claim.settle(outcomes, &policy).await;
+    let settled = Box::new(claim).settle(outcomes, &policy).await;
     if world.goes_wrong(Met::SettleAnswerLost) {
         world.fault(Fault::SessionsEnded, "one connection broke after its commit");
         return;

@@ -3,8 +3,9 @@
 use gamemesh_outbox::store::dead_letters::{Action, Filter, Options, Request, act};
 use gamemesh_outbox::store::postgres::{PostgresConfig, PostgresStore};
 use gamemesh_outbox::store::schema::Schema;
-use gamemesh_outbox::store::{Claim, ClaimLimit, OnPublished, Outcome, SettlePolicy, Status, Store};
+use gamemesh_outbox::store::{ClaimLimit, OnPublished, Outcome, SettlePolicy, Status};
 use gamemesh_outbox::{NewEvent, OutboxPublisher};
+use outbox_testkit::claim_now;
 use outbox_testkit::history::collect::postgres::{ChangeLog, stored};
 use outbox_testkit::history::{Change, Op, Payload, Row, wall_clock};
 use outbox_testkit::servers::{PostgresServer, TestDatabase};
@@ -27,7 +28,7 @@ async fn settle(store: &PostgresStore, outcome: Outcome, on_published: OnPublish
         lifetime: Duration::from_secs(60),
         except: Vec::new(),
     };
-    let mut claim = store.claim(&limit).await.unwrap().expect("something is due");
+    let mut claim = claim_now(store, &limit).await.unwrap().expect("something is due");
     let outcomes = vec![outcome; claim.take_events().len()];
     claim.settle(outcomes, &SettlePolicy { attempts_max: 1, on_published }).await.unwrap();
 }

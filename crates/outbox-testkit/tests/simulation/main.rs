@@ -5,7 +5,5 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, and its helpers as well")]
 
-#[cfg(feature = "seeded-bugs")]
-mod bugs;
 mod judge;
 mod seeds;

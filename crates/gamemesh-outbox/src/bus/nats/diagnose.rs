@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_nats::ServerInfo;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, PersistenceMode, RetentionPolicy, StorageType};
+use async_trait::async_trait;
 use serde::Deserialize;
 use tokio::time::timeout;
 
@@ -66,6 +67,7 @@ checks! {
 /// A stream that keeps events for less leaves no time for a consumer that is down over night.
 const MAX_AGE_MIN: Duration = Duration::from_secs(24 * 60 * 60);
 
+#[async_trait]
 impl Diagnose for NatsBus {
     async fn reach(&self) -> Result<(), String> {
         self.inner.connected().map_err(|error| error.chain())?;

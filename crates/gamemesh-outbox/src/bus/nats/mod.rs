@@ -30,6 +30,7 @@ use std::time::Duration;
 use async_nats::ConnectOptions;
 use async_nats::connection::State;
 use async_nats::jetstream::{self, context::ContextBuilder};
+use async_trait::async_trait;
 use futures_util::future::join_all;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -145,6 +146,7 @@ fn reconnect_delay(attempts: usize) -> Duration {
     .min(RECONNECT_DELAY_MAX)
 }
 
+#[async_trait]
 impl BusPublisher for NatsBus {
     async fn publish(&self, events: &[Event]) -> Vec<Receipt> {
         let deadline = Instant::now() + self.inner.config.publish_timeout;
@@ -228,6 +230,7 @@ impl Inner {
     }
 }
 
+#[async_trait]
 impl HealthCheck for NatsBus {
     async fn check(&self) -> Result<(), String> {
         let checked = async {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use async_trait::async_trait;
 use redis::ConnectionAddr;
 use tokio::time::{Instant, timeout_at};
 
@@ -45,6 +46,7 @@ struct Facts {
     settings: Option<HashMap<String, String>>,
 }
 
+#[async_trait]
 impl Diagnose for RedisBus {
     async fn reach(&self) -> Result<(), String> {
         self.check().await

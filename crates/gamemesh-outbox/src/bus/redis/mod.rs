@@ -30,6 +30,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, FromRedisValue, Pipeline, RedisResult, Value};
 use tokio::time::{Instant, timeout_at};
@@ -84,6 +85,7 @@ impl RedisBus {
     }
 }
 
+#[async_trait]
 impl BusPublisher for RedisBus {
     async fn publish(&self, events: &[Event]) -> Vec<Receipt> {
         let deadline = Instant::now() + self.inner.config.publish_timeout;
@@ -209,6 +211,7 @@ impl Inner {
     }
 }
 
+#[async_trait]
 impl HealthCheck for RedisBus {
     async fn check(&self) -> Result<(), String> {
         let deadline = Instant::now() + self.inner.config.publish_timeout.min(CHECK_TIMEOUT);

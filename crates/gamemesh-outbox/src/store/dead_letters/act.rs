@@ -52,8 +52,8 @@ pub struct Stopped {
 /// what has been changed so far.
 ///
 /// Ended early by dropping the future, it leaves whole batches only, each with its audit entries.
-pub async fn act<S: DeadLetters>(
-    store: &S,
+pub async fn act(
+    store: &dyn DeadLetters,
     request: &Request,
     options: Options,
     mut on_batch: impl FnMut(&Batch, &Report) + Send,
@@ -104,7 +104,7 @@ pub fn duplicate_warning(recent: u64, window: Duration) -> Option<String> {
 }
 
 /// Returns the newest letter of all: finding the newest one that a request means may take a look at each.
-async fn newest<S: DeadLetters>(store: &S) -> Result<Option<Cursor>, StoreError> {
+async fn newest(store: &dyn DeadLetters) -> Result<Option<Cursor>, StoreError> {
     let listed = store.list(&Filter::default(), &Page::first(1)).await?;
     Ok(listed.letters.into_iter().next().map(|letter| letter.cursor))
 }

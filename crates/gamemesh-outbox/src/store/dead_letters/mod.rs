@@ -12,9 +12,9 @@ mod cursor;
 mod grouping;
 mod request;
 
-use std::future::Future;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
@@ -249,27 +249,28 @@ pub struct Batch {
 }
 
 /// Reads and changes dead letters.
+#[async_trait]
 pub trait DeadLetters: Send + Sync + 'static {
     /// Lists a page of the letters that `filter` means, newest first.
-    fn list(&self, filter: &Filter, page: &Page) -> impl Future<Output = Result<Listed, StoreError>> + Send;
+    async fn list(&self, filter: &Filter, page: &Page) -> Result<Listed, StoreError>;
 
     /// Counts the letters that `filter` means. `window` is how long the bus remembers ids.
-    fn count(&self, filter: &Filter, window: Duration) -> impl Future<Output = Result<Count, StoreError>> + Send;
+    async fn count(&self, filter: &Filter, window: Duration) -> Result<Count, StoreError>;
 
     /// Groups the letters that `filter` means by class of error and returns the `limit` largest groups. Looks at the
     /// newest [`GROUPED_MAX`] letters.
-    fn groups(&self, filter: &Filter, limit: u32) -> impl Future<Output = Result<Groups, StoreError>> + Send;
+    async fn groups(&self, filter: &Filter, limit: u32) -> Result<Groups, StoreError>;
 
     /// Reads one event, whatever its state; `None` if there is none, for instance because it was discarded.
-    fn show(&self, id: Uuid) -> impl Future<Output = Result<Option<Detail>, StoreError>> + Send;
+    async fn show(&self, id: Uuid) -> Result<Option<Detail>, StoreError>;
 
     /// Lists what people did to one event, newest first; it may be gone.
-    fn history(&self, id: Uuid) -> impl Future<Output = Result<Vec<AuditEntry>, StoreError>> + Send;
+    async fn history(&self, id: Uuid) -> Result<Vec<AuditEntry>, StoreError>;
 
     /// Does what `request` asks to the letters in `span`, in one transaction together with its audit entries. Use
     /// [`act`], which goes from span to span.
     ///
     /// Only FAILED events that the request's filter means are touched, and each of them once by one request, however
     /// often the request is repeated. It never waits for a claim, nor a claim for it: nobody claims what is FAILED.
-    fn change(&self, request: &Request, span: &Span) -> impl Future<Output = Result<Batch, StoreError>> + Send;
+    async fn change(&self, request: &Request, span: &Span) -> Result<Batch, StoreError>;
 }

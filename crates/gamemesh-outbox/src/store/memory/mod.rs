@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
@@ -20,8 +21,8 @@ use self::journal::Journal;
 pub use self::journal::{Change, Commit};
 use super::dead_letters::AuditEntry;
 use super::{
-    Backlog, Claim, ClaimLimit, HealthCheck, OnPublished, Outcome, Prune, Route, SettlePolicy, Settled, Status, Store,
-    StoreError, last_error_text,
+    Backlog, Claim, ClaimLimit, Claimed, HealthCheck, OnPublished, Outcome, Prune, Route, SettlePolicy, Settled,
+    Status, Store, StoreError, last_error_text,
 };
 use crate::event::{Event, NewEvent};
 use crate::producer::{OutboxTransaction, PublishError};
@@ -221,8 +222,7 @@ impl Row {
     }
 
     fn settle(&mut self, outcome: Outcome, policy: &SettlePolicy, now: Timestamp, settled: &mut Settled) {
-        let is_ours = self.claimed && self.status == Status::Pending;
-        assert!(is_ours || planted!(ClaimsIgnored), "only a claimed, pending row is settled");
+        assert!(self.claimed && self.status == Status::Pending, "only a claimed, pending row is settled");
         self.claimed = false;
         match outcome {
             Outcome::Published => {
@@ -234,10 +234,7 @@ impl Row {
                 self.event.attempt_count = self.event.attempt_count.max(0).saturating_add(1);
                 self.last_error = last_error_text(&error);
                 self.available_at = later(now, retry_in);
-                if policy.attempts_max > 0
-                    && self.event.attempt_count.unsigned_abs()
-                        >= policy.attempts_max + u32::from(planted!(OneAttemptMore))
-                {
+                if policy.attempts_max > 0 && self.event.attempt_count.unsigned_abs() >= policy.attempts_max {
                     self.status = Status::Failed;
                     settled.dead_lettered.push(self.event.id);
                 } else {
@@ -246,7 +243,6 @@ impl Row {
             }
             Outcome::Deferred { retry_in } => {
                 self.available_at = later(now, retry_in);
-                self.event.attempt_count += i32::from(planted!(DeferredIsCharged));
             }
             Outcome::Released => {}
         }
@@ -260,24 +256,37 @@ impl MemoryStore {
     }
 }
 
+#[async_trait]
 impl Store for MemoryStore {
-    type Claim = MemoryClaim;
+    async fn claim(&self, wait_at_most: Duration, limit: &ClaimLimit) -> Result<Claimed, StoreError> {
+        self.wait_for_commit(wait_at_most).await;
+        let claim = self.claim_now(limit).map(|claim| Box::new(claim) as Box<dyn Claim>);
+        Ok(Claimed { claim, took: Duration::ZERO })
+    }
 
-    async fn claim(&self, limit: &ClaimLimit) -> Result<Option<MemoryClaim>, StoreError> {
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        let now = self.shared.clock.now();
+        let table = self.shared.table();
+        let rows = &table.rows;
+        let count = |status| rows.values().filter(|row| row.status == status).count() as u64;
+        let oldest = rows.values().filter(|row| row.is_due(now)).map(|row| row.available_at).min();
+        Ok(Backlog {
+            pending: count(Status::Pending),
+            failed: count(Status::Failed),
+            oldest_due_age: oldest.map_or(Duration::ZERO, |due| now.duration_since(due).unsigned_abs()),
+        })
+    }
+}
+
+impl MemoryStore {
+    /// Claims what is due at this moment.
+    pub fn claim_now(&self, limit: &ClaimLimit) -> Option<MemoryClaim> {
         let now = self.shared.clock.now();
         let mut table = self.shared.table();
-        let settled =
-            table.rows.values().filter(|row| planted!(CursorInsteadOfStatus) && row.status != Status::Pending);
-        let cursor = settled.map(|row| row.sequence).max().unwrap_or(0);
         let mut due: Vec<&mut Row> = table
             .rows
             .values_mut()
-            .filter(|row| row.sequence > cursor)
-            .filter(|row| {
-                (!row.claimed || planted!(ClaimsIgnored))
-                    && row.is_due(now)
-                    && !limit.except.contains(&Route::of(&row.event))
-            })
+            .filter(|row| !row.claimed && row.is_due(now) && !limit.except.contains(&Route::of(&row.event)))
             .collect();
         due.sort_by_key(|row| (row.available_at, row.sequence));
 
@@ -298,35 +307,11 @@ impl Store for MemoryStore {
             events.push(event);
         }
         if events.is_empty() {
-            return Ok(None);
+            return None;
         }
         let more_due = events.len() < due_count;
         let ids = events.iter().map(|event| event.id).collect();
-        Ok(Some(MemoryClaim { shared: self.shared.clone(), ids, events, more_due }))
-    }
-
-    async fn claim_when_due(
-        &self,
-        at_most: Duration,
-        limit: &ClaimLimit,
-        due: impl FnOnce() + Send,
-    ) -> Result<Option<MemoryClaim>, StoreError> {
-        self.wait_for_commit(at_most).await;
-        due();
-        self.claim(limit).await
-    }
-
-    async fn backlog(&self) -> Result<Backlog, StoreError> {
-        let now = self.shared.clock.now();
-        let table = self.shared.table();
-        let rows = &table.rows;
-        let count = |status| rows.values().filter(|row| row.status == status).count() as u64;
-        let oldest = rows.values().filter(|row| row.is_due(now)).map(|row| row.available_at).min();
-        Ok(Backlog {
-            pending: count(Status::Pending),
-            failed: count(Status::Failed),
-            oldest_due_age: oldest.map_or(Duration::ZERO, |due| now.duration_since(due).unsigned_abs()),
-        })
+        Some(MemoryClaim { shared: self.shared.clone(), ids, events, more_due })
     }
 }
 
@@ -339,6 +324,7 @@ pub struct MemoryClaim {
     more_due: bool,
 }
 
+#[async_trait]
 impl Claim for MemoryClaim {
     fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
@@ -348,20 +334,16 @@ impl Claim for MemoryClaim {
         self.more_due
     }
 
-    async fn settle(mut self, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {
+    async fn settle(mut self: Box<Self>, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {
         assert_eq!(outcomes.len(), self.ids.len(), "one outcome for each claimed event");
         let now = self.shared.clock.now();
         let mut settled = Settled::default();
         let (mut changes, mut before) = (Vec::new(), Vec::new());
         let mut table = self.shared.table();
         for (id, outcome) in std::mem::take(&mut self.ids).into_iter().zip(outcomes) {
-            let delete = outcome == Outcome::Published && policy.on_published == OnPublished::Delete
-                || outcome == Outcome::Released && planted!(ReleasedIsDeleted);
+            let delete = outcome == Outcome::Published && policy.on_published == OnPublished::Delete;
             let changed = outcome != Outcome::Released;
-            let row = match table.rows.get_mut(&id) {
-                None if planted!(ClaimsIgnored) => continue,
-                row => row.expect("a claimed row exists"),
-            };
+            let row = table.rows.get_mut(&id).expect("a claimed row exists");
             if changed {
                 before.push(Row { claimed: false, ..row.clone() });
             }
@@ -381,9 +363,6 @@ impl Claim for MemoryClaim {
 
 impl Drop for MemoryClaim {
     fn drop(&mut self) {
-        if planted!(DroppedClaimKept) {
-            return;
-        }
         let mut table = self.shared.table();
         for id in &self.ids {
             if let Some(row) = table.rows.get_mut(id) {
@@ -393,17 +372,16 @@ impl Drop for MemoryClaim {
     }
 }
 
+#[async_trait]
 impl Prune for MemoryStore {
     async fn prune(&self, retention: Duration, limit: u32) -> Result<u64, StoreError> {
         let now = self.shared.clock.now();
         let mut table = self.shared.table();
-        let aged = |row: &Row| later(row.event.created_at, retention) < now && !row.claimed;
         let past = |row: &Row| row.published_at.is_some_and(|published| later(published, retention) < now);
-        let old = |row: &Row| if planted!(PrunedByAge) { aged(row) } else { past(row) };
         let ids: Vec<Uuid> = table
             .rows
             .values()
-            .filter(|row| row.status == Status::Published && old(row) || planted!(PrunedWhilePending) && aged(row))
+            .filter(|row| row.status == Status::Published && past(row))
             .map(|row| row.event.id)
             .take(limit as usize)
             .collect();
@@ -415,6 +393,7 @@ impl Prune for MemoryStore {
     }
 }
 
+#[async_trait]
 impl HealthCheck for MemoryStore {
     async fn check(&self) -> Result<(), String> {
         Ok(())

@@ -2,6 +2,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use futures_util::future::{join3, try_join3};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, Row};
@@ -29,7 +30,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// the claim's own.
 ///
 /// Dropped without being settled, it closes the connection: the server rolls back and the rows are free at once.
-pub struct PostgresClaim {
+pub(super) struct PostgresClaim {
     session: Session,
     lifetime: Duration,
     ids: Vec<Uuid>,
@@ -50,15 +51,17 @@ impl PostgresClaim {
         limit: &ClaimLimit,
         position: &Position,
         synchronous_commit: bool,
-        wait: Wait<impl FnOnce() + Send>,
-    ) -> Result<Option<Self>, StoreError> {
+        wait_at_most: Duration,
+    ) -> Result<(Option<Self>, Duration), StoreError> {
         const DOING: &str = "cannot claim events";
         let mut from = position.next();
-        let mut wait = Some(wait);
+        let mut wait_at_most = Some(wait_at_most);
+        let mut waited_until = None;
         let claimed = loop {
-            let claim = claim_or_suspect(&session, limit, position, from, synchronous_commit, wait.take());
+            let claim = claim_or_suspect(&session, limit, position, from, synchronous_commit, wait_at_most.take());
             let (due_at, claimed) = answer(DOING, WAIT_MAX + 2 * limit.lifetime + GRACE, claim).await?;
             let took = due_at.elapsed();
+            waited_until.get_or_insert(due_at);
             if let Some(last) = claimed.last {
                 position.claimed(from, last, claimed.more_due, took);
                 break claimed;
@@ -70,7 +73,7 @@ impl PostgresClaim {
             }
             if from == Place::START {
                 session.give_back();
-                return Ok(None);
+                return Ok((None, elapsed(waited_until)));
             }
             from = Place::START;
         };
@@ -78,20 +81,13 @@ impl PostgresClaim {
         let stretched = events.iter().map(|event| event.payload.len() as u64).sum::<u64>() > limit.bytes;
         let ids = events.iter().map(|event| event.id).collect();
         let unsettled = Unsettled::new(position.clone());
-        Ok(Some(Self {
-            session,
-            lifetime: limit.lifetime,
-            ids,
-            places,
-            events,
-            more_due,
-            stretched,
-            beyond,
-            unsettled,
-        }))
+        let lifetime = limit.lifetime;
+        let claim = Self { session, lifetime, ids, places, events, more_due, stretched, beyond, unsettled };
+        Ok((Some(claim), elapsed(waited_until)))
     }
 }
 
+#[async_trait]
 impl Claim for PostgresClaim {
     fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
@@ -101,7 +97,7 @@ impl Claim for PostgresClaim {
         self.more_due
     }
 
-    async fn settle(self, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {
+    async fn settle(self: Box<Self>, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {
         const DOING: &str = "cannot settle events";
         let changes = Changes::of(&self.ids, &self.places, outcomes);
         crash_point("settle.before");
@@ -146,37 +142,31 @@ impl fmt::Debug for PostgresClaim {
     }
 }
 
-/// A wait for something to claim, before the claim.
-pub(super) struct Wait<D> {
-    pub(super) at_most: Duration,
-    /// Called when it is over.
-    pub(super) due: D,
+fn elapsed(since: Option<Instant>) -> Duration {
+    since.map(|since| since.elapsed()).unwrap_or_default()
 }
 
-impl<D: FnOnce()> Wait<D> {
-    /// Returns when it was over.
-    async fn run(self, session: &Session, limit: &ClaimLimit, position: &Position) -> Result<Instant, Error> {
-        // The statement may not last longer than the transaction may live.
-        let at_most = self.at_most.min(WAIT_MAX).min(limit.lifetime / 2);
-        if !at_most.is_zero() {
-            let looking = position.looking();
-            let (topics, event_types) = pairs(&limit.except);
-            let params = [
-                (&millis(at_most) as _, Type::INT8),
-                (&millis(looking.quiet) as _, Type::INT8),
-                (&millis(looking.start_in) as _, Type::INT8),
-                (&looking.after.at as _, Type::TIMESTAMPTZ),
-                (&looking.after.id as _, Type::UUID),
-                (&topics as _, Type::TEXT_ARRAY),
-                (&event_types as _, Type::TEXT_ARRAY),
-            ];
-            let row = session.client().query_typed_one(sql::WAIT_FOR_DUE, &params).await?;
-            let look: Option<i64> = row.get("start_look_us");
-            position.waited(row.get("due_at"), look.map(|micros| Duration::from_micros(micros.unsigned_abs())));
-        }
-        (self.due)();
-        Ok(Instant::now())
+/// Waits for something to claim, `at_most` so long, and returns when the wait was over.
+async fn wait(session: &Session, limit: &ClaimLimit, position: &Position, at_most: Duration) -> Result<Instant, Error> {
+    // The statement may not last longer than the transaction may live.
+    let at_most = at_most.min(WAIT_MAX).min(limit.lifetime / 2);
+    if !at_most.is_zero() {
+        let looking = position.looking();
+        let (topics, event_types) = pairs(&limit.except);
+        let params = [
+            (&millis(at_most) as _, Type::INT8),
+            (&millis(looking.quiet) as _, Type::INT8),
+            (&millis(looking.start_in) as _, Type::INT8),
+            (&looking.after.at as _, Type::TIMESTAMPTZ),
+            (&looking.after.id as _, Type::UUID),
+            (&topics as _, Type::TEXT_ARRAY),
+            (&event_types as _, Type::TEXT_ARRAY),
+        ];
+        let row = session.client().query_typed_one(sql::WAIT_FOR_DUE, &params).await?;
+        let look: Option<i64> = row.get("start_look_us");
+        position.waited(row.get("due_at"), look.map(|micros| Duration::from_micros(micros.unsigned_abs())));
     }
+    Ok(Instant::now())
 }
 
 /// Begins the transaction, waits and claims. Everything is sent at once.
@@ -186,14 +176,14 @@ async fn claim(
     position: &Position,
     from: Place,
     synchronous_commit: bool,
-    wait: Option<Wait<impl FnOnce()>>,
+    wait_at_most: Option<Duration>,
 ) -> (Instant, Result<Vec<Row>, Error>) {
     let (topics, event_types) = pairs(&limit.except);
     let begin = begin(limit.lifetime, synchronous_commit);
     let started = Instant::now();
     let wait = async {
-        match wait {
-            Some(wait) => wait.run(session, limit, position).await,
+        match wait_at_most {
+            Some(at_most) => wait(session, limit, position, at_most).await,
             None => Ok(started),
         }
     };
@@ -229,9 +219,9 @@ async fn claim_or_suspect(
     position: &Position,
     from: Place,
     synchronous_commit: bool,
-    wait: Option<Wait<impl FnOnce()>>,
+    wait_at_most: Option<Duration>,
 ) -> Result<(Instant, Claimed), Error> {
-    let (due_at, rows) = claim(session, limit, position, from, synchronous_commit, wait).await;
+    let (due_at, rows) = claim(session, limit, position, from, synchronous_commit, wait_at_most).await;
     let claimed = match rows {
         Err(error) if suspicion::falls_on_rows(&error) => {
             let because = unavailable("cannot claim events", error);

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, Row};
@@ -18,6 +19,7 @@ use crate::store::{Status, StoreError, StoreErrorKind};
 
 type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
+#[async_trait]
 impl DeadLetters for PostgresStore {
     async fn list(&self, filter: &Filter, page: &Page) -> Result<Listed, StoreError> {
         let (after, limit) = (Place::of(page.after.as_ref())?, i64::from(page.size()) + 1);

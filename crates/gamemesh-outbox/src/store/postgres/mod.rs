@@ -23,18 +23,18 @@ mod tls;
 use std::fmt;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use tokio_postgres::types::Type;
 
-pub use self::claim::PostgresClaim;
 pub use self::config::PostgresConfig;
-pub use self::schema::EXAMPLE_MIGRATIONS;
+pub use self::schema::{EXAMPLE_MIGRATIONS, MIGRATIONS};
 
-use self::claim::{Wait, micros};
+use self::claim::{PostgresClaim, micros};
 use self::connector::Connector;
 use self::position::Position;
 use self::session::{Session, answer};
-use super::{Backlog, ClaimLimit, HealthCheck, Prune, Store, StoreError, StoreErrorKind};
+use super::{Backlog, Claim, ClaimLimit, Claimed, HealthCheck, Prune, Store, StoreError, StoreErrorKind};
 use crate::crash_point::crash_point;
 
 /// How long a connection may take to be made, or to become free.
@@ -81,22 +81,14 @@ impl PostgresStore {
     }
 }
 
+#[async_trait]
 impl Store for PostgresStore {
-    type Claim = PostgresClaim;
-
-    async fn claim(&self, limit: &ClaimLimit) -> Result<Option<PostgresClaim>, StoreError> {
-        self.claim_when_due(Duration::ZERO, limit, || ()).await
-    }
-
     /// Waits in the database: the claim follows without another word from here.
-    async fn claim_when_due(
-        &self,
-        at_most: Duration,
-        limit: &ClaimLimit,
-        due: impl FnOnce() + Send,
-    ) -> Result<Option<PostgresClaim>, StoreError> {
-        let wait = Wait { at_most, due };
-        PostgresClaim::open(self.session().await?, limit, &self.position, self.config.synchronous_commit, wait).await
+    async fn claim(&self, wait_at_most: Duration, limit: &ClaimLimit) -> Result<Claimed, StoreError> {
+        let commit = self.config.synchronous_commit;
+        let opened = PostgresClaim::open(self.session().await?, limit, &self.position, commit, wait_at_most).await;
+        let (claim, took) = opened?;
+        Ok(Claimed { claim: claim.map(|claim| Box::new(claim) as Box<dyn Claim>), took })
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
@@ -113,6 +105,7 @@ impl Store for PostgresStore {
     }
 }
 
+#[async_trait]
 impl Prune for PostgresStore {
     async fn prune(&self, retention: Duration, limit: u32) -> Result<u64, StoreError> {
         let session = self.session().await?;
@@ -126,6 +119,7 @@ impl Prune for PostgresStore {
     }
 }
 
+#[async_trait]
 impl HealthCheck for PostgresStore {
     async fn check(&self) -> Result<(), String> {
         let ask = async {

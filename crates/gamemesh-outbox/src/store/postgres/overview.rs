@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row};
 
@@ -12,6 +13,7 @@ use crate::store::overview::{Overview, Overviews, RelaySeen, TopicBacklog};
 /// What relays, this one and the earlier one, call themselves unless their connection string says otherwise.
 const APPLICATION: &str = "outbox-relay";
 
+#[async_trait]
 impl Overviews for PostgresStore {
     async fn overview(&self, topics: u32) -> Result<Overview, StoreError> {
         let session = self.session().await?;

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use async_trait::async_trait;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
 
@@ -27,7 +28,8 @@ pub static EXAMPLE_MIGRATIONS: [Migration; 2] = [
     migration!(2, "create_player_stats", "0002_create_player_stats"),
 ];
 
-static MIGRATIONS: [Migration; 7] = [
+/// The outbox's own.
+pub static MIGRATIONS: [Migration; 7] = [
     migration!(3, "create_outbox_events", "0003_create_outbox_events"),
     migration!(4, "outbox_dead_letter", "0004_outbox_dead_letter"),
     migration!(5, "outbox_due_keys_headers", "0005_outbox_due_keys_headers"),
@@ -59,8 +61,9 @@ const BREAKING: &str = "breaking_";
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
+#[async_trait]
 impl Schema for PostgresStore {
-    fn migrations() -> &'static [Migration] {
+    fn migrations(&self) -> &'static [Migration] {
         &MIGRATIONS
     }
 

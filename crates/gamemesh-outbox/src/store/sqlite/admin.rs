@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use async_trait::async_trait;
+
 use super::SqliteStore;
 use super::claim::seconds;
 use super::error::store_error;
@@ -7,6 +9,7 @@ use crate::store::{HealthCheck, Prune, StoreError};
 
 const PRUNE: &str = include_str!("sql/prune.sql");
 
+#[async_trait]
 impl Prune for SqliteStore {
     async fn prune(&self, retention: Duration, limit: u32) -> Result<u64, StoreError> {
         let pruned = sqlx::query(PRUNE).bind(seconds(retention)).bind(limit).execute(&self.inner.writer).await;
@@ -14,6 +17,7 @@ impl Prune for SqliteStore {
     }
 }
 
+#[async_trait]
 impl HealthCheck for SqliteStore {
     async fn check(&self) -> Result<(), String> {
         let asked = sqlx::query("SELECT 1 FROM outbox_events LIMIT 1").fetch_optional(&self.inner.readers).await;

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use serde::Serialize;
 use sqlx::{Row, Sqlite, Transaction};
 use uuid::Uuid;
@@ -20,7 +21,7 @@ const DEFER: &str = include_str!("sql/defer.sql");
 
 /// A claim of a [`SqliteStore`](super::SqliteStore).
 #[derive(Debug)]
-pub struct SqliteClaim {
+pub(super) struct SqliteClaim {
     inner: Arc<Inner>,
     hold: Hold,
     events: Vec<Event>,
@@ -62,6 +63,7 @@ async fn select(inner: &Inner, limit: &ClaimLimit, in_flight: &[Uuid]) -> Result
     Ok((events?, more_due))
 }
 
+#[async_trait]
 impl Claim for SqliteClaim {
     fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
@@ -71,7 +73,7 @@ impl Claim for SqliteClaim {
         self.more_due
     }
 
-    async fn settle(self, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {
+    async fn settle(self: Box<Self>, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {
         assert_eq!(outcomes.len(), self.hold.ids().len(), "one outcome for each claimed event");
         let changes = Changes::of(self.hold.ids(), &outcomes);
         if changes.is_empty() {

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use serde_json::{Value, json};
@@ -33,6 +34,7 @@ const SPAN: &str = include_str!("sql/span.sql");
 
 type Statement = Query<'static, Sqlite, SqliteArguments>;
 
+#[async_trait]
 impl DeadLetters for SqliteStore {
     async fn list(&self, filter: &Filter, page: &Page) -> Result<Listed, StoreError> {
         let statement = place(meant(DEAD_LETTERS, filter), page.after.as_ref()).bind(page.size() + 1);

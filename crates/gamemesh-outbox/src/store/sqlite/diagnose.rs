@@ -1,5 +1,7 @@
 //! What can be wrong with a database file.
 
+use async_trait::async_trait;
+
 use super::SqliteStore;
 use crate::diagnosis::{Check, Demands, Diagnose, Finding};
 use crate::store::HealthCheck;
@@ -26,6 +28,7 @@ static JOURNAL: Check = Check {
 
 const DIAGNOSE: &str = include_str!("sql/diagnose.sql");
 
+#[async_trait]
 impl Diagnose for SqliteStore {
     async fn reach(&self) -> Result<(), String> {
         self.check().await

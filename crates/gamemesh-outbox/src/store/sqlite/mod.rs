@@ -45,18 +45,19 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-pub use self::claim::SqliteClaim;
 pub use self::config::SqliteConfig;
 use self::error::{is_busy, store_error};
 use self::ownership::Ownership;
+pub use self::schema::MIGRATIONS;
 use self::watch::CommitWatch;
-use super::{Backlog, ClaimLimit, Store, StoreError};
+use super::{Backlog, Claim, ClaimLimit, Claimed, Store, StoreError};
 
 const BACKLOG: &str = include_str!("sql/backlog.sql");
 
@@ -118,23 +119,16 @@ async fn enter_wal_mode(options: &SqliteConnectOptions, patience: Duration) -> R
     }
 }
 
+#[async_trait]
 impl Store for SqliteStore {
-    type Claim = SqliteClaim;
-
-    async fn claim(&self, limit: &ClaimLimit) -> Result<Option<SqliteClaim>, StoreError> {
-        claim::claim(&self.inner, limit).await
-    }
-
-    async fn claim_when_due(
-        &self,
-        at_most: Duration,
-        limit: &ClaimLimit,
-        due: impl FnOnce() + Send,
-    ) -> Result<Option<SqliteClaim>, StoreError> {
-        // The deadline alone is a normal end: what had to wait may be due.
-        let _ = tokio::time::timeout(at_most, self.inner.commits.committed()).await;
-        due();
-        self.claim(limit).await
+    async fn claim(&self, wait_at_most: Duration, limit: &ClaimLimit) -> Result<Claimed, StoreError> {
+        if !wait_at_most.is_zero() {
+            // The deadline alone is a normal end: what had to wait may be due.
+            let _ = tokio::time::timeout(wait_at_most, self.inner.commits.committed()).await;
+        }
+        let started = Instant::now();
+        let claim = claim::claim(&self.inner, limit).await?.map(|claim| Box::new(claim) as Box<dyn Claim>);
+        Ok(Claimed { claim, took: started.elapsed() })
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use async_trait::async_trait;
+
 use super::SqliteStore;
 use super::error::store_error;
 use super::row::{read_text, read_time};
@@ -11,6 +13,7 @@ const TOPICS: &str = include_str!("sql/topics.sql");
 
 type Counted = (i64, i64, i64, i64, Option<i64>, Option<Vec<u8>>);
 
+#[async_trait]
 impl Overviews for SqliteStore {
     async fn overview(&self, topics: u32) -> Result<Overview, StoreError> {
         let cannot = |error| store_error("count events", error);

@@ -1,5 +1,6 @@
 use std::ops::DerefMut;
 
+use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
 use super::SqliteStore;
@@ -20,7 +21,8 @@ macro_rules! migration {
     };
 }
 
-static MIGRATIONS: [Migration; 4] = [
+/// The steps of its schema.
+pub static MIGRATIONS: [Migration; 4] = [
     migration!(3, "0003", "create_outbox_events"),
     migration!(4, "0004", "outbox_dead_letter"),
     migration!(5, "0005", "outbox_due_keys_headers"),
@@ -32,8 +34,9 @@ const HAS_BOOKKEEPING: &str = include_str!("sql/has_bookkeeping.sql");
 const HAS_AUDIT: &str = include_str!("sql/has_audit.sql");
 const MISSING_COLUMNS: &str = include_str!("sql/missing_columns.sql");
 
+#[async_trait]
 impl Schema for SqliteStore {
-    fn migrations() -> &'static [Migration] {
+    fn migrations(&self) -> &'static [Migration] {
         &MIGRATIONS
     }
 

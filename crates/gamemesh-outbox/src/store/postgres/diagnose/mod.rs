@@ -5,6 +5,8 @@ mod collect;
 mod judge;
 
 pub use self::checks::CHECKS;
+use async_trait::async_trait;
+
 use self::checks::{CLOCK, CONNECTION, HORIZON, INDEXES, POOLER, PRIVILEGES, SCHEMA, SLOTS, VACUUM};
 use super::PostgresStore;
 use super::error::one_line;
@@ -12,6 +14,7 @@ use crate::diagnosis::{Check, Demands, Diagnose, Finding};
 use crate::store::schema::Schema;
 use crate::store::{HealthCheck, StoreError, StoreErrorKind};
 
+#[async_trait]
 impl Diagnose for PostgresStore {
     async fn reach(&self) -> Result<(), String> {
         self.check().await
