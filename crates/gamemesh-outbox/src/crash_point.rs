@@ -6,7 +6,7 @@
 
 /// Ends the process here, if that was chosen.
 #[cfg(feature = "crash-points")]
-pub(crate) fn crash_point(name: &'static str) {
+pub fn crash_point(name: &'static str) {
     fail::fail_point!(name, |_| {
         nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL).expect("our own process");
         // Not one step further while the signal is on its way.

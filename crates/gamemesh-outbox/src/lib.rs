@@ -19,7 +19,9 @@
 
 pub mod bus;
 pub mod carrier;
-#[cfg(any(feature = "nats", feature = "postgres", feature = "sqlite"))]
+#[cfg(feature = "crash-points")]
+pub mod crash_point;
+#[cfg(all(not(feature = "crash-points"), any(feature = "nats", feature = "postgres", feature = "sqlite")))]
 mod crash_point;
 pub mod diagnosis;
 pub mod event;

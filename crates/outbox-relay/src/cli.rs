@@ -1,17 +1,22 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::future::Future;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::bench::BenchCommand;
+use crate::commands::bench::BenchArgs;
 use crate::commands::dead_letters::DeadLettersCommand;
 use crate::commands::demo::DemoArgs;
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::emit::EmitArgs;
 use crate::commands::migrate::MigrateCommand;
 use crate::commands::status::StatusArgs;
-use crate::config::{CONFIG_ENV, reference};
+use crate::commands::{bench, dead_letters, demo, doctor, emit, migrate, run, status};
+use crate::config::{Config, reference};
+use crate::report::CommandError;
+use crate::settings::load::CONFIG_ENV;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -57,14 +62,46 @@ pub(crate) enum Command {
     ///
     /// Changes nothing. Exits with 1 when it finds an error; warnings are risks to know and to choose.
     Doctor(DoctorArgs),
-    /// Measures the relay with this database and this bus
+    /// Measures relays with this database and this bus: starts outbox-bench
     ///
-    /// The settings are those of `run`; PostgreSQL, with NATS or Redis. A benchmark works in a schema and a stream of its
-    /// own (both outbox_bench; in Redis the key outbox_bench.event), which it creates and removes at its end, also after
-    /// Ctrl-C. It loads the servers as much as it can: keep it away from those that others depend on.
-    /// docs/performance.md says what the figures mean.
-    #[command(subcommand)]
-    Bench(BenchCommand),
+    /// It is a program of its own, looked for beside this one. `outbox-relay bench drain --help` shows its options.
+    Bench(BenchArgs),
     /// Shows the outbox at work, with everything built in, and checks that nothing was lost
     Demo(DemoArgs),
+}
+
+/// Does what the command line says.
+pub(crate) fn dispatch(cli: Cli) -> Result<(), CommandError> {
+    let load = || load_config(cli.config.as_deref());
+    match cli.command.unwrap_or(Command::Run) {
+        Command::Run => block_on(run::run(load()?)),
+        Command::Migrate(command) => block_on(migrate::migrate(load()?, command)),
+        Command::Emit(args) => block_on(emit::emit(load()?, args)),
+        Command::DeadLetters(command) => block_on(dead_letters::dead_letters(load()?, command)),
+        Command::Status(args) => block_on(status::status(load()?, args)),
+        Command::Doctor(args) => block_on(doctor::doctor(load()?, args)),
+        Command::Bench(args) => bench::bench(cli.config.as_deref(), &args),
+        Command::Demo(args) => block_on(demo::demo(args)),
+    }
+}
+
+fn load_config(file: Option<&Path>) -> Result<Config, CommandError> {
+    let file = file.filter(|path| !path.as_os_str().is_empty());
+    Ok(Config::load(environment(), file)?)
+}
+
+/// Reads the environment of this process; what is no text is read as far as it is.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
+}
+
+/// Runs `command` to its end.
+pub fn block_on(command: impl Future<Output = Result<(), CommandError>>) -> Result<(), CommandError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| CommandError::failure("cannot start the runtime", error))?;
+    let result = runtime.block_on(command);
+    // A read of standard input cannot be ended, so it is not waited for.
+    runtime.shutdown_background();
+    result
 }

@@ -6,10 +6,10 @@ use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, Targets, fil
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Layer, fmt};
 
-use crate::config::types::LogFormat;
-use crate::config::{LogSettings, OtelSettings};
+use crate::config::{Config, LogSettings, OtelSettings};
 use crate::otlp::{self, Tracing};
 use crate::report::CommandError;
+use crate::settings::types::LogFormat;
 
 /// Who logs, which decides where the settings leave it open.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -52,4 +52,9 @@ where
         LogFormat::Text => lines.with_ansi(terminal).with_filter(filter).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
     }
+}
+
+/// Logs as a command does whose answer goes to standard output.
+pub fn start_for_command(config: &Config) -> Result<Tracing, CommandError> {
+    start(Logger::Command, &config.log, &config.otel)
 }

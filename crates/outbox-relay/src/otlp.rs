@@ -10,14 +10,14 @@ use opentelemetry_sdk::trace::{Sampler as SdkSampler, SdkTracer, SdkTracerProvid
 use tracing::warn;
 
 use crate::config::OtelSettings;
-use crate::config::types::Sampler;
 use crate::report::CommandError;
+use crate::settings::types::Sampler;
 
 /// How long the last spans may take at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The export of spans, which may be off.
-pub(crate) struct Tracing {
+pub struct Tracing {
     provider: Option<SdkTracerProvider>,
 }
 
@@ -59,7 +59,7 @@ impl Tracing {
     }
 
     /// Sends what is left, for at most a second.
-    pub(crate) async fn flush(self) {
+    pub async fn flush(self) {
         let Some(provider) = self.provider else { return };
         let shutdown = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_TIMEOUT));
         match tokio::time::timeout(FLUSH_TIMEOUT * 2, shutdown).await {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use gamemesh_outbox::relay::RelayError;
 use gamemesh_outbox::store::{StoreError, StoreErrorKind};
 
-use crate::config::ConfigError;
+use crate::settings::load::ConfigError;
 
 /// Who has to do something about an error.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,7 +33,7 @@ impl Kind {
 
 /// Why a command ended without doing its work.
 #[derive(Debug)]
-pub(crate) struct CommandError {
+pub struct CommandError {
     kind: Kind,
     message: String,
     source: Option<Box<dyn Error + Send + Sync>>,
@@ -42,34 +42,34 @@ pub(crate) struct CommandError {
 
 impl CommandError {
     /// Says what could not be done; `source` says why.
-    pub(crate) fn failure(message: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub fn failure(message: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { kind: Kind::Failure, message: message.into(), source: Some(source.into()), hint: None }
     }
 
     /// Says what is not as it should be; the details were printed already.
-    pub(crate) fn unhealthy(message: impl Into<String>) -> Self {
+    pub fn unhealthy(message: impl Into<String>) -> Self {
         Self { kind: Kind::Failure, message: message.into(), source: None, hint: None }
     }
 
     /// Says which setting cannot be used; the message holds no secret.
-    pub(crate) fn config(message: impl Into<String>) -> Self {
+    pub fn config(message: impl Into<String>) -> Self {
         Self { kind: Kind::Config, message: message.into(), source: None, hint: None }
     }
 
     /// Says what is wrong with the command line.
-    pub(crate) fn usage(message: impl Into<String>) -> Self {
+    pub fn usage(message: impl Into<String>) -> Self {
         Self { kind: Kind::Usage, message: message.into(), source: None, hint: None }
     }
 
     /// Says what would help.
     #[must_use]
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
     /// Writes the message and its causes on one line, for the log.
-    pub(crate) fn line(&self) -> String {
+    pub fn line(&self) -> String {
         let causes = self.causes().map(|cause| format!(": {cause}"));
         std::iter::once(self.message.clone()).chain(causes).collect()
     }
@@ -80,7 +80,7 @@ impl CommandError {
     }
 
     /// Prints the error to standard error and returns the exit code.
-    pub(crate) fn report(self) -> ExitCode {
+    pub fn report(self) -> ExitCode {
         let title = if self.kind == Kind::Config { "Config error" } else { "Error" };
         for line in self.message.lines() {
             eprintln!("{title}: {line}");

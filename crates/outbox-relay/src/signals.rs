@@ -12,7 +12,7 @@ use crate::report::CommandError;
 const SAME_REQUEST: Duration = Duration::from_millis(250);
 
 /// Returns a token that the first signal cancels.
-pub(crate) fn stop_on_signal() -> Result<CancellationToken, CommandError> {
+pub fn stop_on_signal() -> Result<CancellationToken, CommandError> {
     let listen = |kind| signal(kind).map_err(|error| CommandError::failure("cannot listen for signals", error));
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;

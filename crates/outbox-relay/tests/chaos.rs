@@ -6,11 +6,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use gamemesh_outbox::bus::nats::NatsReader;
 use nix::unistd::Uid;
 use outbox_testkit::chaos::Kind::*;
 use outbox_testkit::chaos::{ChaosConfig, Kind, Rig, RigConfig, run};
 use outbox_testkit::checker::{Report, Seen, check};
-use outbox_testkit::history::collect::nats;
+use outbox_testkit::history::collect::bus;
 use outbox_testkit::servers::{NatsServer, PostgresServer};
 use outbox_testkit::wait_until;
 use tempfile::TempDir;
@@ -162,8 +163,8 @@ async fn relays_follow_a_failover_to_a_standby_and_lose_nothing() {
     wait_until("all is published", async || sql.query_opt(pending, &[]).await.unwrap().is_none().then_some(())).await;
     let rows = sql.query("SELECT id FROM outbox_events", &[]).await.unwrap();
     let committed: HashSet<Uuid> = rows.iter().map(|row| row.get(0)).collect();
-    let jetstream = async_nats::jetstream::new(async_nats::connect(&url).await.unwrap());
-    let delivered = nats::read(&jetstream, "PLAYER").await.unwrap();
+    let client = async_nats::connect(&url).await.unwrap();
+    let delivered = bus::read(&NatsReader::new(client, "PLAYER")).await.unwrap();
     assert_eq!(delivered.len(), 3_000, "copies within the duplicate window are dropped");
     assert_eq!(delivered.iter().map(|delivery| delivery.id).collect::<HashSet<_>>(), committed);
 }

@@ -6,13 +6,15 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use gamemesh_outbox::NewEvent;
+use gamemesh_outbox::bus::nats::NatsReader;
+use gamemesh_outbox::bus::redis::{RedisBus, RedisConfig};
 use gamemesh_outbox::store::OnPublished;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use outbox_testkit::checker::{Report, Seen, check};
 use outbox_testkit::history::collect::postgres::ChangeLog;
 use outbox_testkit::history::collect::producer::Producer;
-use outbox_testkit::history::collect::{metrics, nats, redis, relay};
+use outbox_testkit::history::collect::{self, metrics, relay};
 use outbox_testkit::history::{
     Configuration, Delivery, Exit, Facts, Fault, FaultRecord, History, Recorder, RelayEvent, RelayRecord, RelayRun,
     Rest, wall_clock,
@@ -209,8 +211,8 @@ async fn every_promise_is_kept_on_nats() {
     let (server, bus) = (PostgresServer::start().await.unwrap(), NatsServer::start().await.unwrap());
     let scene = Scene::new(&server, "nats", ("NATS_URL", bus.url())).await;
     let deliveries = async || {
-        let jetstream = async_nats::jetstream::new(async_nats::connect(bus.url()).await.unwrap());
-        nats::read(&jetstream, "PLAYER").await.unwrap()
+        let client = async_nats::connect(bus.url()).await.unwrap();
+        collect::bus::read(&NatsReader::new(client, "PLAYER")).await.unwrap()
     };
     let (mut history, report) = scene.run(Some(120 * SECOND), deliveries).await;
     assert_kept(&history, &report);
@@ -226,6 +228,8 @@ async fn every_promise_is_kept_on_nats() {
 async fn every_promise_is_kept_on_redis() {
     let (server, bus) = (PostgresServer::start().await.unwrap(), RedisServer::start().await.unwrap());
     let scene = Scene::new(&server, "redis", ("REDIS_URL", bus.url())).await;
-    let (history, report) = scene.run(None, async || redis::read(&bus.url(), "events.player").await.unwrap()).await;
+    let redis = RedisBus::connect(RedisConfig { url: bus.url(), ..RedisConfig::default() }).await.unwrap();
+    let deliveries = async || collect::bus::read(&redis.reader("events.player")).await.unwrap();
+    let (history, report) = scene.run(None, deliveries).await;
     assert_kept(&history, &report);
 }

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, and its helpers as well")]
 
 mod admin;
-mod bench;
 mod browser;
 mod chaos;
 mod configuration;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+pub(crate) use outbox_testkit::transcript;
 
 /// Only waited out in a failing test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -32,13 +33,6 @@ pub(crate) fn run_with_input(arguments: &[&str], environment: &[(&str, &str)], i
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     child.wait_with_output().unwrap()
-}
-
-/// Writes what a run printed and returned as one text, for a snapshot.
-pub(crate) fn transcript(output: &Output) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let code = output.status.code().map_or("none".to_owned(), |code| code.to_string());
-    format!("exit code: {code}\nstdout:\n{}stderr:\n{}", text(&output.stdout), text(&output.stderr))
 }
 
 /// Returns the `sqlite://` URL of a database in `folder`.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use gamemesh_outbox::bus::read_back::Message;
 use gamemesh_outbox::bus::{BusErrorKind, BusPublisher, Receipt};
 use gamemesh_outbox::event::Headers;
 use gamemesh_outbox::store::HealthCheck;
@@ -49,6 +50,13 @@ pub struct Delivered {
     pub body: Bytes,
     /// The message's headers, without the bus's own.
     pub headers: Headers,
+}
+
+impl From<Message> for Delivered {
+    fn from(message: Message) -> Self {
+        let Message { subject, id, body, headers, .. } = message;
+        Self { subject, id, body, headers }
+    }
 }
 
 /// One behaviour.

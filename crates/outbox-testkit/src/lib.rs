@@ -12,7 +12,9 @@ pub mod proxy;
 pub mod servers;
 pub mod simulation;
 pub mod store_suite;
+mod transcript;
 mod wait;
 
 pub use claim::claim_now;
+pub use transcript::transcript;
 pub use wait::wait_until;

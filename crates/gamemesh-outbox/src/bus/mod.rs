@@ -4,6 +4,8 @@ mod error;
 pub mod memory;
 #[cfg(feature = "nats")]
 pub mod nats;
+#[cfg(feature = "read-back")]
+pub mod read_back;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod stdout;
@@ -17,6 +19,7 @@ use async_trait::async_trait;
 pub use self::error::{BusError, BusErrorKind};
 #[cfg(any(feature = "nats", feature = "redis"))]
 pub use self::tls::TlsFiles;
+use crate::diagnosis::Check;
 use crate::event::Event;
 
 /// What the bus said about one event.
@@ -27,6 +30,17 @@ pub type Receipt = Result<Ack, BusError>;
 pub struct Ack {
     /// The bus already had this id and kept only the first copy.
     pub duplicate: bool,
+}
+
+/// What a person should know of a kind of bus.
+#[derive(Debug)]
+pub struct About {
+    /// What it is called.
+    pub title: &'static str,
+    /// What an acknowledgement is worth: Markdown.
+    pub acknowledgement: &'static str,
+    /// What is looked at when it is examined.
+    pub checks: &'static [&'static Check],
 }
 
 /// Publishes events.

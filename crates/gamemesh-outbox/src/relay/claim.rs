@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::Inner;
 use super::batch_size::BatchSize;
-use super::publish::GRACE;
 use crate::event::Event;
 use crate::store::{Claim, ClaimLimit, StoreError};
 use crate::telemetry::ClaimHistory;
@@ -116,8 +115,7 @@ impl Inner {
             bytes: self.config.batch_bytes,
             any_size,
             event_bytes: self.config.validator.payload_bytes_max,
-            // Publishing takes at most this long; the same again for everything around it.
-            lifetime: 2 * self.config.publish_timeout + GRACE,
+            lifetime: self.config.claim_lifetime(),
             except: self.paused.current(),
         }
     }

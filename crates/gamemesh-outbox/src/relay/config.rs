@@ -55,7 +55,20 @@ impl Default for RelayConfig {
     }
 }
 
+/// How much longer than its own timeout an adapter may take before the relay stops believing in it.
+const GRACE: Duration = Duration::from_secs(1);
+
 impl RelayConfig {
+    /// Returns how long publishing takes at most.
+    pub(super) fn publish_within(&self) -> Duration {
+        self.publish_timeout + GRACE
+    }
+
+    /// Returns how long a claim may live: as long as publishing takes, and about as long again for everything around it.
+    pub(super) fn claim_lifetime(&self) -> Duration {
+        2 * self.publish_timeout + GRACE
+    }
+
     pub(super) fn settle_policy(&self) -> SettlePolicy {
         SettlePolicy { attempts_max: self.attempts_max, on_published: self.on_published }
     }

@@ -10,16 +10,13 @@ use crate::carrier::{inject_carrier, resume_from_carrier};
 use crate::event::Event;
 use crate::validate::Validator;
 
-/// How much longer than its own timeout an adapter may take before the relay stops believing in it.
-pub(super) const GRACE: Duration = Duration::from_secs(1);
-
 impl Inner {
     /// Publishes the events of `batch` and returns one receipt for each, in order.
     pub(super) async fn publish(&self, batch: &mut Batch<'_>) -> Vec<Receipt> {
         let Batch { history, events, .. } = batch;
         let started = Instant::now();
         let in_flight = self.telemetry.in_flight(history, events.len());
-        let receipts = publish(&*self.bus, &self.config.validator, self.config.publish_timeout, events).await;
+        let receipts = publish(&*self.bus, &self.config.validator, self.config.publish_within(), events).await;
         drop(in_flight);
         self.telemetry.published(history, started.elapsed(), events, &receipts);
         receipts
@@ -31,17 +28,17 @@ impl Inner {
 async fn publish(
     bus: &dyn BusPublisher,
     validator: &Validator,
-    timeout: Duration,
+    within: Duration,
     events: &mut [Event],
 ) -> Vec<Receipt> {
     let rejected: Vec<Option<BusError>> = events.iter().map(|event| reject(validator, event)).collect();
     let spans: Vec<Span> = events.iter_mut().map(open_span).collect();
     let receipts = if rejected.iter().all(Option::is_none) {
-        send(bus, timeout, events).await
+        send(bus, within, events).await
     } else {
         let accepted = events.iter().zip(&rejected).filter(|(_, rejected)| rejected.is_none());
         let accepted: Vec<Event> = accepted.map(|(event, _)| event.clone()).collect();
-        let mut sent = send(bus, timeout, &accepted).await.into_iter();
+        let mut sent = send(bus, within, &accepted).await.into_iter();
         let mut next = || sent.next().expect("one receipt for each event that was sent");
         rejected.into_iter().map(|rejected| rejected.map_or_else(&mut next, Err)).collect()
     };
@@ -56,11 +53,11 @@ fn reject(validator: &Validator, event: &Event) -> Option<BusError> {
 }
 
 /// Sends a batch; whatever an adapter does, there is one receipt for each event afterwards.
-async fn send(bus: &dyn BusPublisher, timeout: Duration, events: &[Event]) -> Vec<Receipt> {
+async fn send(bus: &dyn BusPublisher, within: Duration, events: &[Event]) -> Vec<Receipt> {
     if events.is_empty() {
         return Vec::new();
     }
-    let published = tokio::time::timeout(timeout + GRACE, bus.publish(events)).await;
+    let published = tokio::time::timeout(within, bus.publish(events)).await;
     let lost = |what: &str| events.iter().map(|_| Err(BusError::new(BusErrorKind::Unknown, what))).collect();
     match published {
         Ok(receipts) if receipts.len() == events.len() => receipts,

@@ -24,8 +24,18 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use self::error::{StoreError, StoreErrorKind};
+use crate::diagnosis::Check;
 use crate::event::Event;
 use crate::validate::Invalid;
+
+/// What a person should know of a kind of store.
+#[derive(Debug)]
+pub struct About {
+    /// What it is called.
+    pub title: &'static str,
+    /// What is looked at when it is examined.
+    pub checks: &'static [&'static Check],
+}
 
 /// Events waiting for a relay.
 #[async_trait]

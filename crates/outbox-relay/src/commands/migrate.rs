@@ -1,15 +1,15 @@
 //! `outbox-relay migrate`: the schema, up, down, and as SQL to read.
 
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
+use clap::builder::PossibleValuesParser;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use gamemesh_outbox::store::schema::{Migration, Schema};
 
-use super::print;
-use crate::assemble::{self, OutboxStore, Producer, WithStore};
+use crate::adapters::STORES;
 use crate::config::Config;
-use crate::config::types::Database;
 use crate::logging::{self, Logger};
+use crate::output::print;
 use crate::report::CommandError;
 
 #[derive(Debug, Subcommand)]
@@ -32,51 +32,34 @@ pub(crate) enum MigrateCommand {
         #[arg(long)]
         down: bool,
         /// The database it is for; by default that of the settings, or else postgres
-        #[arg(long, value_enum)]
-        store: Option<StoreName>,
+        #[arg(long, value_parser = PossibleValuesParser::new(STORES.iter().map(|store| store.name())))]
+        store: Option<String>,
     },
-}
-
-/// A kind of store, on the command line.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum StoreName {
-    Postgres,
-    Sqlite,
 }
 
 /// Runs `migrate`.
 pub(crate) async fn migrate(config: Config, command: MigrateCommand) -> Result<(), CommandError> {
     if let MigrateCommand::Print { version, down, store } = command {
-        let configured = match config.database() {
-            Ok(Database::Sqlite(_)) => StoreName::Sqlite,
-            _ => StoreName::Postgres,
-        };
-        return print(&sql(assemble::migrations(store.unwrap_or(configured)), version, down)?);
+        let named = STORES.iter().find(|adapter| store.as_deref() == Some(adapter.name())).copied();
+        let store = named.or(config.store().ok()).unwrap_or(STORES[0]);
+        return print(&sql(store.migrations(), version, down)?);
     }
-    let database = config.database()?;
+    config.store()?;
     let tracing = logging::start(Logger::Command, &config.log, &config.otel)?;
-    let creates = matches!(command, MigrateCommand::Up);
-    let changed = assemble::with_store(&config, database, creates, Change(command)).await;
+    let changed = change(&config, command).await;
     tracing.flush().await;
     changed
 }
 
-/// What is to be done with the schema of the store.
-struct Change(MigrateCommand);
-
-impl WithStore for Change {
-    async fn with_store(self, store: impl OutboxStore, _: impl Producer) -> Result<(), CommandError> {
-        match self.0 {
-            MigrateCommand::Up => {
-                let applied = store.migrate_up().await?;
-                print(&changes("applied", &applied, store.migrations()))
-            }
-            MigrateCommand::Down { to } => {
-                let taken_back = store.migrate_down(to).await?;
-                print(&changes("taken back", &taken_back, store.migrations()))
-            }
-            MigrateCommand::Status | MigrateCommand::Print { .. } => print(&status(&store).await?),
+async fn change(config: &Config, command: MigrateCommand) -> Result<(), CommandError> {
+    let creates = matches!(command, MigrateCommand::Up);
+    let store = config.open_store(creates).await?.store;
+    match command {
+        MigrateCommand::Up => print(&changes("applied", &store.migrate_up().await?, store.migrations())),
+        MigrateCommand::Down { to } => {
+            print(&changes("taken back", &store.migrate_down(to).await?, store.migrations()))
         }
+        MigrateCommand::Status | MigrateCommand::Print { .. } => print(&status(&*store).await?),
     }
 }
 
@@ -89,7 +72,7 @@ fn changes(done: &str, versions: &[i64], migrations: &[Migration]) -> String {
     versions.iter().map(|&version| format!("{done}: {version:04} {}\n", name(version))).collect()
 }
 
-async fn status(store: &impl Schema) -> Result<String, CommandError> {
+async fn status(store: &dyn Schema) -> Result<String, CommandError> {
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY).set_header(["Version", "Name", "State"]);
     for state in store.migration_status().await? {

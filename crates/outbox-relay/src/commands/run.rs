@@ -13,12 +13,13 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::assemble::{self, AnyBus, OutboxStore, Producer, WithStore};
 use crate::config::Config;
-use crate::config::types::Secret;
+#[cfg(feature = "crash-points")]
+use crate::crash_points;
 use crate::http::{self, Access, AppState, Phase};
 use crate::logging::{self, Logger};
 use crate::report::CommandError;
+use crate::settings::types::Secret;
 use crate::signals;
 
 /// Rows removed by one statement of the pruner.
@@ -29,10 +30,10 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 /// Runs the relay until a signal stops it.
 pub(crate) async fn run(config: Config) -> Result<(), CommandError> {
     if config.enabled {
-        config.database()?;
+        config.store()?;
     }
     let tracing = logging::start(Logger::Relay, &config.log, &config.otel)?;
-    warn_of_open_files(&config.secret_files);
+    warn_of_open_files(&config.secret_files());
     let stop = signals::stop_on_signal()?;
     let telemetry = Telemetry::new(&config.otel.service_name);
     let access = Access::new(config.admin.token.as_ref().map(Secret::expose), config.admin.hosts.clone());
@@ -101,66 +102,56 @@ async fn relay(
     state: AppState,
     stop: CancellationToken,
 ) -> Result<(), CommandError> {
-    let bus = assemble::bus(config).await?;
-    let relaying = Relaying { config, bus, telemetry, state, stop };
-    assemble::with_store(config, config.database()?, false, relaying).await
-}
-
-/// The relay and what it needs.
-struct Relaying<'a> {
-    config: &'a Config,
-    bus: AnyBus,
-    telemetry: Telemetry,
-    state: AppState,
-    stop: CancellationToken,
-}
-
-impl WithStore for Relaying<'_> {
-    async fn with_store(self, store: impl OutboxStore, _: impl Producer) -> Result<(), CommandError> {
-        let Self { config, bus, telemetry, state, stop } = self;
-        telemetry.built(env!("CARGO_PKG_VERSION"), newest_migration(&store));
-        state.watch_store(store.clone());
-        state.watch_bus(bus.clone(), config.duplicate_window());
-        tokio::select! {
-            usable = await_schema(&store, config.relay.outage.max) => usable?,
-            () = stop.cancelled() => {
-                state.enter(Phase::Stopping);
-                return Ok(());
-            }
+    let bus = config.connect_bus().await?;
+    let store = config.open_store(false).await?.store;
+    telemetry.built(env!("CARGO_PKG_VERSION"), newest_migration(&*store));
+    state.watch_store(store.clone());
+    state.watch_bus(bus.clone(), config.duplicate_window());
+    tokio::select! {
+        usable = await_schema(&*store, config.relay.outage.max) => usable?,
+        () = stop.cancelled() => {
+            state.enter(Phase::Stopping);
+            return Ok(());
         }
-        state.enter(Phase::Running);
-        info!(workers = config.relay.workers, batch_size = config.relay.batch_size, "relay running");
-
-        let ended = CancellationToken::new();
-        let relay = Relay::new(store.clone(), bus, config.relay.clone(), telemetry.clone());
-        let relaying = async {
-            let stopped = async {
-                stop.cancelled().await;
-                state.enter(Phase::Stopping);
-                ended.cancel();
-            };
-            let relayed = relay.run(stopped).await;
-            ended.cancel();
-            relayed
-        };
-        let pruning = async {
-            if let Some(retention) = config.retention {
-                let config = PruneConfig { retention, batch: PRUNE_BATCH, interval: PRUNE_INTERVAL };
-                prune(&store, config, &telemetry, ended.cancelled()).await;
-            }
-        };
-        let (relayed, ()) = tokio::join!(relaying, pruning);
-        Ok(relayed?)
     }
+    state.enter(Phase::Running);
+    info!(workers = config.relay.workers, batch_size = config.relay.batch_size, "relay running");
+
+    let ended = CancellationToken::new();
+    #[cfg(not(feature = "crash-points"))]
+    let seen = (store.clone(), bus);
+    #[cfg(feature = "crash-points")]
+    let seen = (crash_points::DeadlyStore(store.clone()), crash_points::DeadlyBus(bus));
+    let relay = Relay::new(seen.0, seen.1, config.relay.clone(), telemetry.clone());
+    let relaying = async {
+        let stopped = async {
+            stop.cancelled().await;
+            state.enter(Phase::Stopping);
+            ended.cancel();
+            #[cfg(feature = "crash-points")]
+            crash_points::draining();
+        };
+        let relayed = relay.run(stopped).await;
+        ended.cancel();
+        relayed
+    };
+    let pruning = async {
+        if let Some(retention) = config.retention {
+            let config = PruneConfig { retention, batch: PRUNE_BATCH, interval: PRUNE_INTERVAL };
+            prune(&*store, config, &telemetry, ended.cancelled()).await;
+        }
+    };
+    let (relayed, ()) = tokio::join!(relaying, pruning);
+    Ok(relayed?)
 }
 
 /// Returns the newest schema version that this program knows for the store.
-fn newest_migration(store: &impl Schema) -> i64 {
+fn newest_migration(store: &dyn Schema) -> i64 {
     store.migrations().last().map_or(0, |migration| migration.version)
 }
 
 /// Waits for a database that is down; fails where the schema can never be used.
-async fn await_schema(store: &impl Schema, pause: Duration) -> Result<(), StoreError> {
+async fn await_schema(store: &dyn Schema, pause: Duration) -> Result<(), StoreError> {
     loop {
         match store.check_schema().await {
             Err(error) if error.kind() == StoreErrorKind::Unavailable => {

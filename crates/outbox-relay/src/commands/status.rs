@@ -3,15 +3,13 @@
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
-use gamemesh_outbox::diagnosis::Diagnose;
 use gamemesh_outbox::store::overview::Overview;
-use gamemesh_outbox::store::schema::Schema;
 use serde_json::{Value, json};
 
-use super::{one_line, print};
-use crate::assemble::{self, AnyBus, OutboxStore, Producer, WithStore};
+use crate::adapters::OutboxStore;
 use crate::config::Config;
 use crate::logging::{self, Logger};
+use crate::output::{one_line, print};
 use crate::report::CommandError;
 
 #[derive(Debug, Args)]
@@ -26,36 +24,27 @@ pub(crate) struct StatusArgs {
 
 /// Runs `status`.
 pub(crate) async fn status(config: Config, args: StatusArgs) -> Result<(), CommandError> {
-    let database = config.database()?;
+    config.store()?;
     let tracing = logging::start(Logger::Command, &config.log, &config.otel)?;
-    let bus = assemble::bus(&config).await?;
-    let asked = assemble::with_store(&config, database, false, Ask { bus, args }).await;
+    let asked = ask(&config, &args).await;
     tracing.flush().await;
     asked
 }
 
-struct Ask {
-    bus: AnyBus,
-    args: StatusArgs,
-}
-
-impl WithStore for Ask {
-    async fn with_store(self, store: impl OutboxStore, _: impl Producer) -> Result<(), CommandError> {
-        let (looked, bus) = tokio::join!(look(&store, self.args.topics), self.bus.reach());
-        let status = Status { store: looked.map_err(|error| error.line()), bus };
-        print(&if self.args.json { format!("{:#}\n", status.json()) } else { status.tables() })?;
-        status.verdict()
-    }
+async fn ask(config: &Config, args: &StatusArgs) -> Result<(), CommandError> {
+    let bus = config.connect_bus().await?;
+    let store = config.open_store(false).await?.store;
+    let (looked, bus) = tokio::join!(look(&*store, args.topics), bus.reach());
+    let status = Status { store: looked.map_err(|error| error.line()), bus };
+    print(&if args.json { format!("{:#}\n", status.json()) } else { status.tables() })?;
+    status.verdict()
 }
 
 /// Reads the version of the schema and what is in the store.
-async fn look(store: &impl OutboxStore, topics: u32) -> Result<(i64, Overview), CommandError> {
-    Ok((version(store).await?, store.overview(topics).await?))
-}
-
-async fn version(store: &impl Schema) -> Result<i64, CommandError> {
+async fn look(store: &dyn OutboxStore, topics: u32) -> Result<(i64, Overview), CommandError> {
     let states = store.migration_status().await?;
-    Ok(states.iter().filter(|state| state.applied).map(|state| state.migration.version).max().unwrap_or_default())
+    let applied = states.iter().filter(|state| state.applied).map(|state| state.migration.version);
+    Ok((applied.max().unwrap_or_default(), store.overview(topics).await?))
 }
 
 /// What was found; an `Err` says why the store or the bus cannot be reached.

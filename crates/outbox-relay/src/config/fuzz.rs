@@ -6,14 +6,14 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::settings::{ALL, About};
-use super::{Config, values};
+use super::{ALL, Config};
+use crate::settings::{About, values};
 
 /// What no error may show.
 const CANARY: &str = "canary-5eb1";
 
 fn any_setting() -> impl Strategy<Value = &'static About> {
-    select(ALL)
+    select(ALL.as_slice())
 }
 
 fn load(environment: &[(&str, &str)]) -> Result<Config, String> {
@@ -65,7 +65,7 @@ proptest! {
             // An empty variable counts as unset.
             Ok(_) => prop_assert!(text.trim().is_empty() || (about.valid)(text.trim())),
             Err(problem) => {
-                prop_assert!(problem.contains(about.env) && problem.contains(about.expected), "{problem}");
+                prop_assert!(problem.contains(about.env) && problem.contains(&*about.expected()), "{problem}");
                 prop_assert!(!(about.valid)(text.trim()));
             }
         }
@@ -114,7 +114,7 @@ proptest! {
     #[test]
     fn an_unknown_variable_of_ours_is_named(name in "OUTBOX_[A-Z_]{1,30}") {
         prop_assume!(ALL.iter().all(|about| about.env != name && about.file_env().as_deref() != Some(&name)));
-        prop_assume!(name != super::CONFIG_ENV);
+        prop_assume!(name != crate::settings::load::CONFIG_ENV);
         let problem = load(&[(&name, CANARY)]).expect_err("nobody reads it");
         prop_assert!(problem.contains(&name) && !problem.contains(CANARY), "{problem}");
     }

@@ -2,84 +2,65 @@
 
 #[cfg(test)]
 mod fuzz;
-mod load;
+mod general;
 #[cfg(test)]
 mod page;
 pub(crate) mod reference;
-mod settings;
-pub(crate) mod types;
-mod values;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+#[cfg(feature = "read-back")]
+use gamemesh_outbox::bus::read_back::ReadBack;
+use gamemesh_outbox::diagnosis::{Demands, Finding};
 use gamemesh_outbox::relay::{Backoff, RelayConfig};
 use gamemesh_outbox::validate::Validator;
 
-pub(crate) use self::load::{CONFIG_ENV, ConfigError};
-use self::load::{Layer, Values};
-use self::types::{Database, EventBus, LogFormat, LogLevel, Sampler, Secret, StreamTopics};
-pub(crate) use self::values::positive_duration;
+#[cfg(feature = "read-back")]
+use crate::adapters::OwnPlace;
+use crate::adapters::{self, Bus, BusAdapter, OpenStore, Opening, StoreAdapter};
+use crate::report::CommandError;
+use crate::settings::load::{ConfigError, Layer, Values};
+use crate::settings::types::{LogFormat, LogLevel, Sampler, Secret};
+use crate::settings::{About, Setting};
+
+/// Every setting, in the order of the reference.
+pub(crate) static ALL: LazyLock<Vec<&'static About>> = LazyLock::new(|| {
+    let stores = adapters::STORES.iter().flat_map(|store| store.settings());
+    let buses = adapters::BUSES.iter().flat_map(|bus| bus.settings());
+    let general = general::OUTBOX.iter().chain(stores).chain(general::DATABASE);
+    general.chain(buses).chain(general::SERVICE).copied().collect()
+});
 
 /// Every setting, checked. `Debug` shows no secret.
 #[derive(Debug)]
-pub(crate) struct Config {
+pub struct Config {
     /// Whether the relay works at all.
-    pub enabled: bool,
-    database: Option<Database>,
-    /// The file that the database's connection string came from.
-    pub database_file: Option<PathBuf>,
-    /// Whether the relay's own transactions are synced to disk.
-    pub synchronous_commit: bool,
+    pub(crate) enabled: bool,
     /// How the relay works.
     pub relay: RelayConfig,
     /// How long PUBLISHED rows stay; `None` is for ever.
-    pub retention: Option<Duration>,
-    pub event_bus: EventBus,
-    pub nats: NatsSettings,
-    pub redis: RedisSettings,
+    pub(crate) retention: Option<Duration>,
+    database: Option<Database>,
+    bus: &'static dyn BusAdapter,
     /// Where endpoints are served.
-    pub http: SocketAddr,
-    pub admin: AdminSettings,
-    pub otel: OtelSettings,
-    pub log: LogSettings,
-    /// Files that hold secrets, and the variables that named them.
-    pub secret_files: Vec<(String, PathBuf)>,
+    pub(crate) http: SocketAddr,
+    pub(crate) admin: AdminSettings,
+    pub(crate) otel: OtelSettings,
+    pub(crate) log: LogSettings,
+    /// What the adapters read their own settings from.
+    values: Values,
 }
 
-/// The settings of NATS JetStream.
+/// Which database holds the outbox.
 #[derive(Debug)]
-pub(crate) struct NatsSettings {
-    pub url: Secret,
-    pub url_file: Option<PathBuf>,
-    pub credentials_file: Option<PathBuf>,
-    pub tls: TlsSettings,
-    pub tls_first: bool,
-    pub streams: Vec<StreamTopics>,
-    pub stream_max_age: Duration,
-    pub stream_replicas: usize,
-    pub duplicate_window: Duration,
-    /// Where the server's monitoring port is.
-    pub monitoring_url: Option<Secret>,
-}
-
-/// Certificates for the connection to a bus.
-#[derive(Debug)]
-pub(crate) struct TlsSettings {
-    pub ca: Option<PathBuf>,
-    pub cert: Option<PathBuf>,
-    pub key: Option<PathBuf>,
-}
-
-/// The settings of Redis Streams.
-#[derive(Debug)]
-pub(crate) struct RedisSettings {
-    pub url: Secret,
-    pub url_file: Option<PathBuf>,
-    pub tls: TlsSettings,
-    pub wait_replicas: u32,
-    pub wait_timeout: Duration,
+struct Database {
+    adapter: &'static dyn StoreAdapter,
+    place: Secret,
+    /// The file that `place` came from.
+    file: Option<PathBuf>,
 }
 
 /// Who may change something over HTTP.
@@ -110,77 +91,104 @@ pub(crate) struct LogSettings {
 
 impl Config {
     /// Reads the settings, or says everything that is wrong with them.
-    pub(crate) fn load(
+    pub fn load(
         environment: impl IntoIterator<Item = (String, String)>,
         file: Option<&Path>,
     ) -> Result<Self, ConfigError> {
-        let values = Values::load(environment, file)?;
-        let (database, database_file) = database(&values);
+        let values = Values::load(&ALL, environment, file)?;
         Ok(Self {
-            enabled: values.get(&settings::ENABLED),
-            database,
-            database_file,
-            synchronous_commit: values.get(&settings::SYNCHRONOUS_COMMIT),
+            enabled: values.get(&general::ENABLED),
             relay: relay(&values),
-            retention: values.optional(&settings::RETENTION),
-            event_bus: values.get(&settings::EVENT_BUS),
-            nats: NatsSettings {
-                url: values.get(&settings::NATS_URL),
-                url_file: values.file(&settings::NATS_URL),
-                credentials_file: values.optional(&settings::NATS_CREDENTIALS),
-                tls: TlsSettings {
-                    ca: values.optional(&settings::NATS_CA),
-                    cert: values.optional(&settings::NATS_CERT),
-                    key: values.optional(&settings::NATS_KEY),
-                },
-                tls_first: values.get(&settings::NATS_TLS_FIRST),
-                streams: values.get(&settings::NATS_STREAMS),
-                stream_max_age: values.get(&settings::NATS_STREAM_MAX_AGE),
-                stream_replicas: values.get(&settings::NATS_STREAM_REPLICAS),
-                duplicate_window: values.get(&settings::NATS_DUPLICATE_WINDOW),
-                monitoring_url: values.optional(&settings::NATS_MONITORING_URL),
-            },
-            redis: RedisSettings {
-                url: values.get(&settings::REDIS_URL),
-                url_file: values.file(&settings::REDIS_URL),
-                tls: TlsSettings {
-                    ca: values.optional(&settings::REDIS_CA),
-                    cert: values.optional(&settings::REDIS_CERT),
-                    key: values.optional(&settings::REDIS_KEY),
-                },
-                wait_replicas: values.get(&settings::REDIS_WAIT_REPLICAS),
-                wait_timeout: values.get(&settings::REDIS_WAIT_TIMEOUT),
-            },
-            http: SocketAddr::new(values.get(&settings::HTTP_ADDRESS), values.get(&settings::HTTP_PORT)),
+            retention: values.optional(&general::RETENTION),
+            database: database(&values),
+            bus: values.get(&general::EVENT_BUS),
+            http: SocketAddr::new(values.get(&general::HTTP_ADDRESS), values.get(&general::HTTP_PORT)),
             admin: AdminSettings {
-                token: values.optional(&settings::ADMIN_TOKEN),
-                hosts: values.optional(&settings::HTTP_HOSTS).unwrap_or_default(),
+                token: values.optional(&general::ADMIN_TOKEN),
+                hosts: values.optional(&general::HTTP_HOSTS).unwrap_or_default(),
             },
             otel: OtelSettings {
-                enabled: values.get(&settings::OTEL_ENABLED),
-                service_name: values.get(&settings::OTEL_SERVICE_NAME),
-                endpoint: values.get(&settings::OTEL_ENDPOINT),
-                sampler: values.get(&settings::OTEL_SAMPLER),
-                sampler_ratio: values.get(&settings::OTEL_SAMPLER_ARG),
+                enabled: values.get(&general::OTEL_ENABLED),
+                service_name: values.get(&general::OTEL_SERVICE_NAME),
+                endpoint: values.get(&general::OTEL_ENDPOINT),
+                sampler: values.get(&general::OTEL_SAMPLER),
+                sampler_ratio: values.get(&general::OTEL_SAMPLER_ARG),
             },
             log: LogSettings {
-                level: values.optional(&settings::LOG_LEVEL),
-                format: values.optional(&settings::LOG_FORMAT),
+                level: values.optional(&general::LOG_LEVEL),
+                format: values.optional(&general::LOG_FORMAT),
             },
-            secret_files: secret_files(&values),
+            values,
         })
+    }
+
+    /// Lists the files that hold secrets, with the names that led to them.
+    pub(crate) fn secret_files(&self) -> Vec<(String, PathBuf)> {
+        self.values.secret_files()
+    }
+
+    /// Returns the store that holds the outbox, which most commands cannot do without.
+    pub(crate) fn store(&self) -> Result<&'static dyn StoreAdapter, ConfigError> {
+        Ok(self.database()?.adapter)
+    }
+
+    /// Opens the store. `create` makes a database file that is missing.
+    pub(crate) async fn open_store(&self, create: bool) -> Result<OpenStore, CommandError> {
+        let database = self.database()?;
+        let opening = Opening {
+            values: &self.values,
+            place: &database.place,
+            file: database.file.clone(),
+            workers: self.relay.workers,
+            create,
+        };
+        database.adapter.open(opening).await
+    }
+
+    /// Connects to the bus. One that is down is no error: the relay waits for it.
+    pub async fn connect_bus(&self) -> Result<Arc<dyn Bus>, CommandError> {
+        self.bus.connect(&self.values, self.relay.publish_timeout).await
+    }
+
+    /// Examines `bus`.
+    pub(crate) async fn diagnose_bus(&self, bus: &dyn Bus, demands: &Demands) -> Vec<Finding> {
+        self.bus.diagnose(&self.values, bus, demands).await
     }
 
     /// Returns how long the bus remembers ids and drops an event that comes again; zero if it does not.
     pub(crate) fn duplicate_window(&self) -> Duration {
-        match self.event_bus {
-            EventBus::Nats => self.nats.duplicate_window,
-            EventBus::Redis | EventBus::Stdout => Duration::ZERO,
-        }
+        self.bus.duplicate_window(&self.values)
     }
 
-    /// Returns the database, which most commands cannot do without.
-    pub(crate) fn database(&self) -> Result<&Database, ConfigError> {
+    /// Returns the value of `EVENT_BUS`.
+    pub fn bus_name(&self) -> &'static str {
+        self.bus.name()
+    }
+
+    /// Returns the kind of store and where it is.
+    pub fn store_place(&self) -> Result<(&'static str, &Secret), ConfigError> {
+        let database = self.database()?;
+        Ok((database.adapter.name(), &database.place))
+    }
+
+    /// Returns what a setting came to, as somebody wrote it; `None` for one that is unset, unknown or a secret.
+    pub fn shown(&self, env: &str) -> Option<&str> {
+        self.values.shown(env)
+    }
+
+    /// Returns what to set so that the bus has this place.
+    #[cfg(feature = "read-back")]
+    pub fn set_place(&self, place: OwnPlace) -> Vec<(&'static str, String)> {
+        self.bus.set_place(place)
+    }
+
+    /// Reads that place back, if the bus lets itself be read.
+    #[cfg(feature = "read-back")]
+    pub async fn read_back(&self, place: OwnPlace) -> Result<Option<Box<dyn ReadBack>>, CommandError> {
+        self.bus.read_back(&self.values, self.relay.publish_timeout, place).await
+    }
+
+    fn database(&self) -> Result<&Database, ConfigError> {
         self.database.as_ref().ok_or_else(|| {
             ConfigError::from(
                 "no database: set POSTGRES_DSN (libpq keywords) or DATABASE_URL (postgres:// or sqlite://)".to_owned(),
@@ -189,48 +197,41 @@ impl Config {
     }
 }
 
-/// Chooses the database, and says in which file its setting lies: the environment goes before the file, and in each of
-/// them `POSTGRES_DSN` before `DATABASE_URL`.
-fn database(values: &Values) -> (Option<Database>, Option<PathBuf>) {
-    let url = values.optional(&settings::DATABASE_URL);
-    let dsn = values.optional(&settings::POSTGRES_DSN).map(Database::Postgres);
-    let overridden = values.layer(&settings::POSTGRES_DSN) == Some(Layer::File)
-        && values.layer(&settings::DATABASE_URL) == Some(Layer::Environment);
-    match dsn {
-        Some(dsn) if !overridden => (Some(dsn), values.file(&settings::POSTGRES_DSN)),
-        _ => (url, values.file(&settings::DATABASE_URL)),
-    }
-}
-
-/// Lists every file that others should not be able to read.
-fn secret_files(values: &Values) -> Vec<(String, PathBuf)> {
-    let mut files = values.files();
-    for setting in [&settings::NATS_CREDENTIALS, &settings::NATS_KEY, &settings::REDIS_KEY] {
-        files.extend(values.optional(setting).map(|path| (setting.about.env.to_owned(), path)));
-    }
-    files
+/// Chooses the database: the environment goes before the file, and in each of them a store's own setting before
+/// `DATABASE_URL`.
+fn database(values: &Values) -> Option<Database> {
+    let named = |setting: &Setting<Secret>, adapter: Option<&'static dyn StoreAdapter>| {
+        let (layer, place) = (values.layer(setting)?, values.optional(setting)?);
+        let adapter = adapter.or_else(|| adapters::store_for(place.expose()))?;
+        Some((layer, Database { adapter, place, file: values.file(setting) }))
+    };
+    let own = adapters::STORES.iter().filter_map(|store| named(store.own_setting()?, Some(*store)));
+    let mut found: Vec<(Layer, Database)> = own.chain(named(&general::DATABASE_URL, None)).collect();
+    // A stable sort: among those of one layer the first stays the first.
+    found.sort_by_key(|(layer, _)| std::cmp::Reverse(*layer));
+    found.into_iter().next().map(|(_, database)| database)
 }
 
 fn relay(values: &Values) -> RelayConfig {
     let defaults = RelayConfig::default();
-    let outage_max = values.get(&settings::OUTAGE_BACKOFF_MAX);
-    let retry_max = values.get(&settings::RETRY_BACKOFF_MAX);
+    let outage_max = values.get(&general::OUTAGE_BACKOFF_MAX);
+    let retry_max = values.get(&general::RETRY_BACKOFF_MAX);
     RelayConfig {
-        batch_size: values.get(&settings::BATCH_SIZE),
-        batch_size_max: values.get(&settings::BATCH_SIZE_MAX),
-        batch_bytes: values.get(&settings::BATCH_BYTES),
-        workers: values.get(&settings::WORKERS),
-        poll_interval: values.get(&settings::POLL_INTERVAL),
-        attempts_max: values.get(&settings::MAX_ATTEMPTS),
-        on_published: values.get(&settings::ON_PUBLISHED),
-        publish_timeout: values.get(&settings::PUBLISH_TIMEOUT),
-        retry: Backoff { initial: values.get(&settings::RETRY_BACKOFF).min(retry_max), max: retry_max },
+        batch_size: values.get(&general::BATCH_SIZE),
+        batch_size_max: values.get(&general::BATCH_SIZE_MAX),
+        batch_bytes: values.get(&general::BATCH_BYTES),
+        workers: values.get(&general::WORKERS),
+        poll_interval: values.get(&general::POLL_INTERVAL),
+        attempts_max: values.get(&general::MAX_ATTEMPTS),
+        on_published: values.get(&general::ON_PUBLISHED),
+        publish_timeout: values.get(&general::PUBLISH_TIMEOUT),
+        retry: Backoff { initial: values.get(&general::RETRY_BACKOFF).min(retry_max), max: retry_max },
         outage: Backoff { initial: defaults.outage.initial.min(outage_max), max: outage_max },
-        drain_timeout: values.get(&settings::DRAIN_TIMEOUT),
+        drain_timeout: values.get(&general::DRAIN_TIMEOUT),
         backlog_interval: defaults.backlog_interval,
         validator: Validator {
-            topic_prefixes: values.optional(&settings::TOPIC_PREFIXES).unwrap_or_default(),
-            payload_bytes_max: values.get(&settings::PAYLOAD_BYTES_MAX),
+            topic_prefixes: values.optional(&general::TOPIC_PREFIXES).unwrap_or_default(),
+            payload_bytes_max: values.get(&general::PAYLOAD_BYTES_MAX),
         },
     }
 }

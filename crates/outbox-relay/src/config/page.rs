@@ -2,13 +2,13 @@
 
 use std::fmt::Write;
 
+use super::ALL;
 use super::reference::sections;
-use super::settings::ALL;
 
 const INTRODUCTION: &str = "\
 # Configuration
 
-<!-- Written from the table in crates/outbox-relay/src/config/settings.rs; a test fails when this page is older. -->
+<!-- Written from the declarations in crates/outbox-relay/src/config/general.rs and src/adapters; a test fails when this page is older. -->
 
 Settings come from the environment, then from a TOML file (`--config FILE` or `OUTBOX_CONFIG`), then from the defaults
 below. A variable that is set but empty counts as unset. A value that is not what a setting expects, a variable with the
@@ -33,8 +33,8 @@ fn page() -> String {
             let secret = if about.secret { ", *secret*" } else { "" };
             let default = about.default.map_or("no default".to_owned(), |default| format!("default `{default}`"));
             let _ = write!(page, "\n### `{}`\n\n", about.env);
-            let _ = writeln!(page, "{}\n", about.help);
-            let _ = writeln!(page, "Expects {}; {default}{secret}. In TOML: `{key}`.", about.expected);
+            let _ = writeln!(page, "{}\n", about.help());
+            let _ = writeln!(page, "Expects {}; {default}{secret}. In TOML: `{key}`.", about.expected());
         }
     }
     page
@@ -53,7 +53,7 @@ fn the_configuration_page_is_current() {
 
 #[test]
 fn every_default_is_a_value_of_its_setting() {
-    for about in ALL {
+    for about in ALL.iter() {
         assert!(about.default.is_none_or(about.valid), "{}", about.env);
     }
 }

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::settings::{ALL, About};
+use super::ALL;
+use crate::settings::About;
 
 /// Renders the settings for the end of a command's help.
 pub(crate) fn help() -> String {
@@ -11,7 +12,7 @@ pub(crate) fn help() -> String {
         let _ = write!(text, "\n\n[{section}]");
         for about in abouts {
             let default = about.default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
-            let _ = write!(text, "\n  {}{default}\n      {}", about.env, about.help);
+            let _ = write!(text, "\n  {}{default}\n      {}", about.env, about.help());
         }
     }
     text

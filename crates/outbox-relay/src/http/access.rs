@@ -6,17 +6,13 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
-use axum::middleware::Next;
-use axum::response::Response;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::api::ApiError;
-use super::state::AppState;
+use super::error::ApiError;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Wrong tokens that one client may send in [`FAILURES_WINDOW`].
@@ -49,7 +45,7 @@ impl Access {
     ///
     /// An attacker's website can point a name of its own at this address ("DNS rebinding"); the browser then takes the
     /// attacker's scripts for the relay's own. It cannot do that to `localhost` or to a bare address.
-    fn check_origin(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+    pub(super) fn check_origin(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         let host = text(headers, &header::HOST).unwrap_or_default();
         if !self.is_known(host) {
             let message = "this host name is not allowed for changes; OUTBOX_HTTP_HOSTS allows further names";
@@ -81,7 +77,7 @@ impl Access {
     }
 
     /// Accepts the right token. After too many wrong ones a client is not even heard with the right one.
-    fn check_token(&self, client: IpAddr, headers: &HeaderMap) -> Result<(), ApiError> {
+    pub(super) fn check_token(&self, client: IpAddr, headers: &HeaderMap) -> Result<(), ApiError> {
         let Some(expected) = &self.token else {
             let message = "changes are switched off: set OUTBOX_ADMIN_TOKEN to allow them to whoever has it";
             return Err(ApiError::new(StatusCode::FORBIDDEN, "changes_disabled", message));
@@ -103,35 +99,7 @@ impl Access {
     }
 }
 
-/// Lets only requests through that may change something.
-pub(super) async fn guard(
-    State(state): State<AppState>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
-    if request.method().is_safe() {
-        // Nothing changes by GET: no route here has one, and the router says so.
-        return Ok(next.run(request).await);
-    }
-    let headers = request.headers();
-    state.access().check_origin(headers)?;
-    check_content_type(headers)?;
-    state.access().check_token(peer.ip(), headers)?;
-    Ok(next.run(request).await)
-}
-
-/// Accepts JSON only: a form of another website can send any other type without asking first.
-fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    let essence = text(headers, &header::CONTENT_TYPE).and_then(|value| value.split(';').next());
-    if essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json")) {
-        return Ok(());
-    }
-    let message = "expected the header `Content-Type: application/json`";
-    Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", message))
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 

@@ -3,6 +3,8 @@
 
 mod access;
 mod api;
+mod error;
+mod guard;
 mod page;
 mod routes;
 mod server;

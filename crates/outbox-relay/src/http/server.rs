@@ -22,7 +22,7 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 use tracing::{debug, warn};
 
-use super::api;
+use super::error::one_shape;
 
 /// What one client may use.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +68,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits,
     let router = router
         .layer(RequestBodyLimitLayer::new(limits.body_bytes))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, limits.request_timeout))
-        .layer(from_fn(api::one_shape));
+        .layer(from_fn(one_shape));
     let service = TowerToHyperService::new(router);
     let mut connections = http1::Builder::new();
     connections.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(limits.buffer_bytes);

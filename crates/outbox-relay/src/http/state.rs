@@ -5,21 +5,16 @@ use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use gamemesh_outbox::store::dead_letters::{
-    self, AuditEntry, Batch, Count, DeadLetters, Detail, Filter, Groups, Listed, Options, Page, Report, Request,
-    Stopped,
-};
-use gamemesh_outbox::store::overview::{Overviews, RelaySeen};
-use gamemesh_outbox::store::{HealthCheck, StoreError};
+use gamemesh_outbox::store::HealthCheck;
+use gamemesh_outbox::store::overview::RelaySeen;
 use gamemesh_outbox::telemetry::Telemetry;
 use serde::Serialize;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 use tokio::time::{Instant, timeout};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::access::Access;
+use crate::adapters::OutboxStore;
 
 /// How long a store or a bus may take to say that it is there.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -55,8 +50,8 @@ struct Shared {
     telemetry: Telemetry,
     started: Instant,
     phase: watch::Sender<Phase>,
-    store: OnceLock<Box<dyn StoreView>>,
-    bus: OnceLock<Box<dyn BusView>>,
+    store: OnceLock<Arc<dyn OutboxStore>>,
+    bus: OnceLock<Arc<dyn HealthCheck>>,
     duplicate_window: OnceLock<Duration>,
     access: Access,
     followers: Arc<Semaphore>,
@@ -108,14 +103,14 @@ impl AppState {
     }
 
     /// Asks `store` from now on. The first one stays.
-    pub(crate) fn watch_store(&self, store: impl HealthCheck + DeadLetters + Overviews) {
+    pub(crate) fn watch_store(&self, store: Arc<dyn OutboxStore>) {
         // A second store would be a second relay in this process, which there never is.
-        let _ = self.shared.store.set(Box::new(store));
+        let _ = self.shared.store.set(store);
     }
 
     /// Asks `bus`, which remembers ids for `duplicate_window`, from now on. The first one stays.
-    pub(crate) fn watch_bus(&self, bus: impl HealthCheck, duplicate_window: Duration) {
-        let _ = self.shared.bus.set(Box::new(bus));
+    pub(crate) fn watch_bus(&self, bus: Arc<dyn HealthCheck>, duplicate_window: Duration) {
+        let _ = self.shared.bus.set(bus);
         let _ = self.shared.duplicate_window.set(duplicate_window);
     }
 
@@ -192,92 +187,25 @@ fn no_answer() -> String {
     format!("no answer within {} s", CHECK_TIMEOUT.as_secs())
 }
 
-async fn check(answer: Option<BoxFuture<'_, Result<(), String>>>) -> Check {
-    let answer = match answer {
+async fn check(asked: Option<impl Future<Output = Result<(), String>>>) -> Check {
+    let answer = match asked {
         Some(answer) => timeout(CHECK_TIMEOUT, answer).await.unwrap_or_else(|_| Err(no_answer())),
         None => Err("not connected yet".to_owned()),
     };
     Check { ok: answer.is_ok(), error: answer.err() }
 }
 
-/// [`HealthCheck`], [`DeadLetters`] and [`Overviews`] without the type of the store.
-pub(super) trait StoreView: Send + Sync {
-    fn check(&self) -> BoxFuture<'_, Result<(), String>>;
-    fn list<'a>(&'a self, filter: &'a Filter, page: &'a Page) -> BoxFuture<'a, Result<Listed, StoreError>>;
-    fn count<'a>(&'a self, filter: &'a Filter, window: Duration) -> BoxFuture<'a, Result<Count, StoreError>>;
-    fn groups<'a>(&'a self, filter: &'a Filter, limit: u32) -> BoxFuture<'a, Result<Groups, StoreError>>;
-    fn show(&self, id: Uuid) -> BoxFuture<'_, Result<Option<Detail>, StoreError>>;
-    fn history(&self, id: Uuid) -> BoxFuture<'_, Result<Vec<AuditEntry>, StoreError>>;
-    fn act<'a>(
-        &'a self,
-        request: &'a Request,
-        options: Options,
-        on_batch: &'a (dyn Fn(&Batch) + Sync),
-    ) -> BoxFuture<'a, Result<Report, Stopped>>;
-    fn relays(&self) -> BoxFuture<'_, Result<Option<Vec<RelaySeen>>, StoreError>>;
-}
-
-impl<S: HealthCheck + DeadLetters + Overviews> StoreView for S {
-    fn check(&self) -> BoxFuture<'_, Result<(), String>> {
-        Box::pin(HealthCheck::check(self))
-    }
-
-    fn list<'a>(&'a self, filter: &'a Filter, page: &'a Page) -> BoxFuture<'a, Result<Listed, StoreError>> {
-        Box::pin(DeadLetters::list(self, filter, page))
-    }
-
-    fn count<'a>(&'a self, filter: &'a Filter, window: Duration) -> BoxFuture<'a, Result<Count, StoreError>> {
-        Box::pin(DeadLetters::count(self, filter, window))
-    }
-
-    fn groups<'a>(&'a self, filter: &'a Filter, limit: u32) -> BoxFuture<'a, Result<Groups, StoreError>> {
-        Box::pin(DeadLetters::groups(self, filter, limit))
-    }
-
-    fn show(&self, id: Uuid) -> BoxFuture<'_, Result<Option<Detail>, StoreError>> {
-        Box::pin(DeadLetters::show(self, id))
-    }
-
-    fn history(&self, id: Uuid) -> BoxFuture<'_, Result<Vec<AuditEntry>, StoreError>> {
-        Box::pin(DeadLetters::history(self, id))
-    }
-
-    fn act<'a>(
-        &'a self,
-        request: &'a Request,
-        options: Options,
-        on_batch: &'a (dyn Fn(&Batch) + Sync),
-    ) -> BoxFuture<'a, Result<Report, Stopped>> {
-        Box::pin(dead_letters::act(self, request, options, |batch, _| on_batch(batch)))
-    }
-
-    fn relays(&self) -> BoxFuture<'_, Result<Option<Vec<RelaySeen>>, StoreError>> {
-        Box::pin(Overviews::relays(self))
-    }
-}
-
 /// The store, while a request has one of the few places for using it.
 pub(super) struct StoreInUse<'a> {
-    store: &'a dyn StoreView,
+    store: &'a dyn OutboxStore,
     _place: SemaphorePermit<'a>,
 }
 
 impl<'a> Deref for StoreInUse<'a> {
-    type Target = dyn StoreView + 'a;
+    type Target = dyn OutboxStore;
 
     fn deref(&self) -> &Self::Target {
         self.store
-    }
-}
-
-/// [`HealthCheck`] without the type of the bus.
-trait BusView: Send + Sync {
-    fn check(&self) -> BoxFuture<'_, Result<(), String>>;
-}
-
-impl<B: HealthCheck> BusView for B {
-    fn check(&self) -> BoxFuture<'_, Result<(), String>> {
-        Box::pin(HealthCheck::check(self))
     }
 }
 
@@ -322,8 +250,8 @@ mod tests {
         let config = SqliteConfig::new(folder.path().join("outbox.db")).create_if_missing(true);
         let store = SqliteStore::open(&config).await.unwrap();
         store.migrate_up().await.unwrap();
-        state.watch_store(store);
-        state.watch_bus(StdoutBus::default(), Duration::ZERO);
+        state.watch_store(Arc::new(store));
+        state.watch_bus(Arc::new(StdoutBus::default()), Duration::ZERO);
         state.enter(Phase::Running);
         let readiness = state.readiness().await;
         assert!(readiness.ready, "{readiness:?}");

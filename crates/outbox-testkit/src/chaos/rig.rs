@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use async_nats::jetstream;
+use gamemesh_outbox::bus::nats::NatsReader;
 use nix::sys::signal::Signal;
 use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, JoinSet};
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::PAYLOAD_BYTES_MAX;
 use super::producers::Producer;
 use super::relays::{Replica, Replicas};
-use crate::history::collect::nats;
+use crate::history::collect::bus;
 use crate::history::collect::postgres::ChangeLog;
 use crate::history::{Configuration, Facts, Fault, FaultRecord, History, Nanos, Recorder, Rest, wall_clock};
 use crate::servers::{NatsServer, PgBouncer, PostgresServer, TestDatabase};
@@ -222,11 +223,11 @@ impl Rig {
             replica.wait().await?;
         }
         self.following.cancel();
-        let jetstream = self.jetstream().await?;
+        let client = async_nats::connect(urls(&self.nats.lock().await)).await?;
         let mut log = self.changes.await??;
         log.reconnect(self.database.client().await).await?;
         log.finish().await?.into_iter().for_each(|change| self.recorder.change(change));
-        for delivery in nats::read(&jetstream, STREAM).await? {
+        for delivery in bus::read(&NatsReader::new(client, STREAM)).await? {
             self.recorder.delivery(delivery);
         }
         self.recorder.finish(Facts {

@@ -18,7 +18,7 @@
 //!    process ([`collect::relay::Witness`]), and whoever injects faults. Note the beginning of a fault before it is done,
 //!    its end after it is over.
 //! 3. When a relay is gone, read its whole log ([`collect::relay::log`]) and then note how it exited.
-//! 4. At rest read the metrics ([`collect::metrics`]), the bus ([`collect::nats`], [`collect::redis`],
+//! 4. At rest read the metrics ([`collect::metrics`]), the bus ([`collect::bus`],
 //!    [`collect::bus::memory`]) and the rest of the slot, and [`Recorder::finish`] with the [`Facts`].
 //!
 //! All times are of one clock: the wall clock of the machine, or the virtual one of a simulation. Only what differs by

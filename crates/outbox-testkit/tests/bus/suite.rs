@@ -4,17 +4,13 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use async_nats::HeaderMap;
-use bytes::Bytes;
 use gamemesh_outbox::bus::memory::MemoryBus;
 use gamemesh_outbox::bus::nats::{NatsBus, NatsConfig, StreamConfig};
+use gamemesh_outbox::bus::read_back::ReadBack;
 use gamemesh_outbox::bus::redis::{RedisBus, RedisConfig};
 use gamemesh_outbox::bus::stdout::StdoutBus;
-use gamemesh_outbox::event::Headers;
 use outbox_testkit::bus_suite::{self, BusCapability, BusHarness, Delivered};
 use outbox_testkit::servers::{NatsServer, RedisServer};
-use redis::AsyncCommands;
-use redis::streams::StreamRangeReply;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -119,7 +115,6 @@ struct Nats {
     topic: String,
     stream: String,
     bus: NatsBus,
-    client: async_nats::Client,
 }
 
 impl BusHarness for Nats {
@@ -138,21 +133,9 @@ impl BusHarness for Nats {
     }
 
     async fn delivered(&self) -> Vec<Delivered> {
-        let stream = async_nats::jetstream::new(self.client.clone()).get_stream(&self.stream).await.unwrap();
-        let mut delivered = Vec::new();
-        for sequence in 1..=stream.cached_info().state.last_sequence {
-            let message = stream.get_raw_message(sequence).await.unwrap();
-            let id = message.headers.get("Nats-Msg-Id").unwrap().as_str().parse().unwrap();
-            let headers = plain_headers(&message.headers);
-            delivered.push(Delivered { subject: message.subject.to_string(), id, body: message.payload, headers });
-        }
-        delivered
+        let reader = self.bus.reader(&self.stream);
+        reader.read_all().await.unwrap().into_iter().map(Delivered::from).collect()
     }
-}
-
-fn plain_headers(headers: &HeaderMap) -> Headers {
-    let named = headers.iter().map(|(name, values)| (name.to_string(), values[0].to_string()));
-    named.filter(|(name, _)| name != "Nats-Msg-Id").collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,8 +146,7 @@ async fn nats_passes_the_suite() {
         let (topic, stream) = (format!("suite.{name}"), format!("SUITE{name}"));
         let streams = vec![StreamConfig { name: stream.clone(), topics: vec![topic.clone()] }];
         let config = NatsConfig { url: server.url(), streams, ..NatsConfig::default() };
-        let bus = NatsBus::connect(config).await.unwrap();
-        Nats { topic, stream, bus, client: async_nats::connect(server.url()).await.unwrap() }
+        Nats { topic, stream, bus: NatsBus::connect(config).await.unwrap() }
     })
     .await;
 }
@@ -172,7 +154,6 @@ async fn nats_passes_the_suite() {
 struct Redis {
     topic: String,
     bus: RedisBus,
-    connection: redis::aio::MultiplexedConnection,
 }
 
 impl BusHarness for Redis {
@@ -191,25 +172,8 @@ impl BusHarness for Redis {
     }
 
     async fn delivered(&self) -> Vec<Delivered> {
-        let entries: StreamRangeReply = self.connection.clone().xrange_all(&self.topic).await.unwrap();
-        entries.ids.into_iter().map(|entry| read_entry(&self.topic, &entry)).collect()
-    }
-}
-
-fn read_entry(topic: &str, entry: &redis::streams::StreamId) -> Delivered {
-    let event_type: String = entry.get("type").unwrap();
-    let mut headers = Headers::new();
-    for name in entry.map.keys() {
-        let trace = ["traceparent", "tracestate", "baggage"].contains(&name.as_str());
-        if let Some(header) = name.strip_prefix("header.").or(trace.then_some(name)) {
-            headers.insert(header.to_owned(), entry.get(name).unwrap());
-        }
-    }
-    Delivered {
-        subject: if event_type.is_empty() { topic.to_owned() } else { format!("{topic}.{event_type}") },
-        id: entry.get::<String>("id").unwrap().parse().unwrap(),
-        body: Bytes::from(entry.get::<Vec<u8>>("envelope").unwrap()),
-        headers,
+        let reader = self.bus.reader(&self.topic);
+        reader.read_all().await.unwrap().into_iter().map(Delivered::from).collect()
     }
 }
 
@@ -219,8 +183,7 @@ async fn redis_passes_the_suite() {
     bus_suite::run(async || {
         let topic = format!("suite.{}", Uuid::now_v7());
         let config = RedisConfig { url: server.url(), message_bytes_max: MIB as u64, ..RedisConfig::default() };
-        let connection = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
-        Redis { topic, bus: RedisBus::connect(config).await.unwrap(), connection }
+        Redis { topic, bus: RedisBus::connect(config).await.unwrap() }
     })
     .await;
 }

@@ -6,7 +6,7 @@ use gamemesh_outbox::bus::memory::MemoryBus;
 use gamemesh_outbox::bus::nats::{NatsBus, NatsConfig};
 use gamemesh_outbox::bus::redis::{RedisBus, RedisConfig};
 use outbox_testkit::bus_suite::event;
-use outbox_testkit::history::collect::{bus, nats, redis};
+use outbox_testkit::history::collect::bus;
 use outbox_testkit::history::{Delivery, Payload, wall_clock};
 use outbox_testkit::servers::{NatsServer, RedisServer};
 use uuid::Uuid;
@@ -56,20 +56,20 @@ async fn nats() {
     let server = NatsServer::start().await.unwrap();
     let jetstream = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
     let (began, events) = (wall_clock(), events("events.player"));
-    let bus = NatsBus::connect(NatsConfig { url: server.url(), ..NatsConfig::default() }).await.unwrap();
+    let nats = NatsBus::connect(NatsConfig { url: server.url(), ..NatsConfig::default() }).await.unwrap();
     for event in &events {
-        publish(&bus, std::slice::from_ref(event)).await;
+        publish(&nats, std::slice::from_ref(event)).await;
     }
     // Dropped as a copy, so it is no message.
-    publish(&bus, &events[..1]).await;
-    let deliveries = nats::read(&jetstream, "PLAYER").await.unwrap();
+    publish(&nats, &events[..1]).await;
+    let deliveries = bus::read(&nats.reader("PLAYER")).await.unwrap();
     assert_order(&deliveries, &events, began);
     assert_full(&deliveries[1], &events[1]);
     assert_eq!(deliveries[0].headers.len(), 0, "the id is not among the headers: {:?}", deliveries[0]);
 
     // Something that no relay sent is not passed over.
     jetstream.publish("events.player.forged", "{}".into()).await.unwrap().await.unwrap();
-    let error = nats::read(&jetstream, "PLAYER").await.expect_err("a message without an id");
+    let error = bus::read(&nats.reader("PLAYER")).await.expect_err("a message without an id");
     assert!(format!("{error:#}").contains("message 3 has no id"), "{error:#}");
 }
 
@@ -77,9 +77,9 @@ async fn nats() {
 async fn redis() {
     let server = RedisServer::start().await.unwrap();
     let (began, events) = (wall_clock(), events("events.player"));
-    let bus = RedisBus::connect(RedisConfig { url: server.url(), ..RedisConfig::default() }).await.unwrap();
-    publish(&bus, &events).await;
-    let deliveries = redis::read(&server.url(), "events.player").await.unwrap();
+    let redis = RedisBus::connect(RedisConfig { url: server.url(), ..RedisConfig::default() }).await.unwrap();
+    publish(&redis, &events).await;
+    let deliveries = bus::read(&redis.reader("events.player")).await.unwrap();
     assert_order(&deliveries, &events, began);
     assert_full(&deliveries[1], &events[1]);
     assert_eq!((deliveries[0].key.as_deref(), deliveries[1].key.as_deref()), (None, Some("player-7")));
@@ -87,17 +87,17 @@ async fn redis() {
     // More than one page.
     for _ in 0..11 {
         let many: Vec<Event> = (0..100).map(|_| event("events.many", "x")).collect();
-        publish(&bus, &many).await;
+        publish(&redis, &many).await;
     }
-    let many = redis::read(&server.url(), "events.many").await.unwrap();
+    let many = bus::read(&redis.reader("events.many")).await.unwrap();
     assert_eq!((many.len(), many.last().unwrap().position), (1100, 1100));
 }
 
 #[tokio::test]
 async fn memory() {
-    let (bus, events) = (MemoryBus::default(), events("events.player"));
-    publish(&bus, &events).await;
-    let messages = bus.messages();
+    let (memory, events) = (MemoryBus::default(), events("events.player"));
+    publish(&memory, &events).await;
+    let messages = memory.messages();
     let deliveries = [bus::memory(&messages[0], 7, 1), bus::memory(&messages[1], wall_clock(), 2)];
     assert_eq!((deliveries[0].at, deliveries[0].position), (7, 1));
     assert_full(&deliveries[1], &events[1]);

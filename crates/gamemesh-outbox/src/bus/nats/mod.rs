@@ -4,8 +4,11 @@
 //! stream deduplicates), its own headers, and the W3C trace headers of its carrier. It counts as published when the
 //! stream has acknowledged it; a whole batch is sent before the first acknowledgement is awaited.
 //!
-//! What the acknowledgement is worth is the server's business: by default nats-server writes to the operating system at
-//! once and to the disk every two minutes. A replicated stream, or `sync_interval: always`, survives a power cut.
+//! # What an acknowledgement is worth
+//!
+#![doc = include_str!("acknowledgement.md")]
+//!
+//! # Connections
 //!
 //! TLS is used where the URL says `tls://`, where certificates are given, or where the server asks for it. Only the first
 //! two insist on it: whoever stands between can make a server's wish go away. Certificates are believed that lead to the
@@ -20,6 +23,8 @@ pub mod diagnose;
 mod error;
 mod login;
 mod message;
+#[cfg(feature = "read-back")]
+mod read_back;
 mod signals;
 mod streams;
 
@@ -37,13 +42,19 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 pub use self::config::{NatsConfig, StreamConfig};
 use self::error::{not_acknowledged, not_sent};
+#[cfg(feature = "read-back")]
+pub use self::read_back::NatsReader;
 use self::signals::{Signals, Trouble, trouble_from_now_on};
 use self::streams::Ensured;
-use super::{Ack, BusError, BusErrorKind, BusPublisher, Receipt};
+use super::{About, Ack, BusError, BusErrorKind, BusPublisher, Receipt};
 use crate::crash_point::crash_point;
 use crate::event::Event;
 use crate::renew::Renewed;
 use crate::store::HealthCheck;
+
+/// What a person should know of this bus.
+pub static ABOUT: About =
+    About { title: "NATS JetStream", acknowledgement: include_str!("acknowledgement.md"), checks: &diagnose::CHECKS };
 
 /// How long the client waits between two tries to connect; short, so that an outage ends soon after the server is back.
 const RECONNECT_DELAY: Duration = Duration::from_millis(50);

@@ -13,8 +13,11 @@
 //!
 //! Entries are only ever added: trimming would remove what no consumer has read, so it is left to their owner.
 //!
-//! An acknowledgement means that the primary has the entry in memory, and on its disk as far as `appendfsync` says. Redis
-//! replicates asynchronously: [`RedisConfig::wait_replicas`] makes a loss by failover unlikely, not impossible.
+//! # What an acknowledgement is worth
+//!
+#![doc = include_str!("acknowledgement.md")]
+//!
+//! # Connections
 //!
 //! TLS (`rediss://`) believes the operating system's authorities, or those of [`RedisConfig::tls`]. The URL and the
 //! certificates are read again for each new connection, as far as they lie in files.
@@ -25,6 +28,8 @@
 mod config;
 pub mod diagnose;
 mod error;
+#[cfg(feature = "read-back")]
+mod read_back;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -37,11 +42,17 @@ use tokio::time::{Instant, timeout_at};
 
 pub use self::config::RedisConfig;
 use self::error::{no_answer, no_connection, refused};
-use super::{Ack, BusError, BusErrorKind, BusPublisher, Receipt};
+#[cfg(feature = "read-back")]
+pub use self::read_back::RedisReader;
+use super::{About, Ack, BusError, BusErrorKind, BusPublisher, Receipt};
 use crate::event::Event;
 use crate::renew::Renewed;
 use crate::store::HealthCheck;
 use crate::wire;
+
+/// What a person should know of this bus.
+pub static ABOUT: About =
+    About { title: "Redis Streams", acknowledgement: include_str!("acknowledgement.md"), checks: &diagnose::CHECKS };
 
 /// The most connections that are kept for later. Each batch has one for itself, so that a wait for replicas or a lost
 /// connection is nobody else's trouble.

@@ -34,8 +34,11 @@ use self::claim::{PostgresClaim, micros};
 use self::connector::Connector;
 use self::position::Position;
 use self::session::{Session, answer};
-use super::{Backlog, Claim, ClaimLimit, Claimed, HealthCheck, Prune, Store, StoreError, StoreErrorKind};
+use super::{About, Backlog, Claim, ClaimLimit, Claimed, HealthCheck, Prune, Store, StoreError, StoreErrorKind};
 use crate::crash_point::crash_point;
+
+/// What a person should know of this store.
+pub static ABOUT: About = About { title: "PostgreSQL", checks: &diagnose::CHECKS };
 
 /// How long a connection may take to be made, or to become free.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);

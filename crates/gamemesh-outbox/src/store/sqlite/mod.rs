@@ -57,7 +57,10 @@ use self::error::{is_busy, store_error};
 use self::ownership::Ownership;
 pub use self::schema::MIGRATIONS;
 use self::watch::CommitWatch;
-use super::{Backlog, Claim, ClaimLimit, Claimed, Store, StoreError};
+use super::{About, Backlog, Claim, ClaimLimit, Claimed, Store, StoreError};
+
+/// What a person should know of this store.
+pub static ABOUT: About = About { title: "SQLite", checks: &diagnose::CHECKS };
 
 const BACKLOG: &str = include_str!("sql/backlog.sql");
 

@@ -10,26 +10,26 @@ use serde_json::json;
 use super::args::{ActArgs, DiscardArgs, RequeueArgs};
 use super::grouped;
 use super::read::{groups_table, letters_table, print_json};
-use crate::commands::print;
+use crate::output::print;
 use crate::report::CommandError;
 
 /// What a dry run shows of the letters.
 const SAMPLES: u32 = 5;
 
 pub(super) async fn requeue(
-    store: &impl DeadLetters,
+    store: &dyn DeadLetters,
     args: RequeueArgs,
     duplicate_window: Duration,
 ) -> Result<(), CommandError> {
     change(store, Action::Requeue, args.act, &args.reason, duplicate_window).await
 }
 
-pub(super) async fn discard(store: &impl DeadLetters, args: DiscardArgs) -> Result<(), CommandError> {
+pub(super) async fn discard(store: &dyn DeadLetters, args: DiscardArgs) -> Result<(), CommandError> {
     change(store, Action::Discard, args.act, &args.reason, Duration::ZERO).await
 }
 
 async fn change(
-    store: &impl DeadLetters,
+    store: &dyn DeadLetters,
     action: Action,
     args: ActArgs,
     reason: &str,
@@ -62,12 +62,7 @@ async fn change(
     tell(action, &report, as_json)
 }
 
-async fn rehearse(
-    store: &impl DeadLetters,
-    request: &Request,
-    count: Count,
-    as_json: bool,
-) -> Result<(), CommandError> {
+async fn rehearse(store: &dyn DeadLetters, request: &Request, count: Count, as_json: bool) -> Result<(), CommandError> {
     let groups = store.groups(request.filter(), SAMPLES).await?.groups;
     let samples = store.list(request.filter(), &Page::first(SAMPLES)).await?.letters;
     if as_json {
@@ -102,7 +97,7 @@ fn confirm(action: Action, letters: u64) -> Result<(), CommandError> {
 }
 
 async fn carry_out(
-    store: &impl DeadLetters,
+    store: &dyn DeadLetters,
     request: &Request,
     options: Options,
     letters: u64,

@@ -6,40 +6,27 @@ mod read;
 
 pub(crate) use self::args::DeadLettersCommand;
 
-use crate::assemble::{self, OutboxStore, Producer, WithStore};
 use crate::config::Config;
-use crate::config::types::EventBus;
 use crate::logging::{self, Logger};
 use crate::report::CommandError;
 
 /// Runs `dead-letters`.
 pub(crate) async fn dead_letters(config: Config, command: DeadLettersCommand) -> Result<(), CommandError> {
-    let database = config.database()?;
+    config.store()?;
     let tracing = logging::start(Logger::Command, &config.log, &config.otel)?;
-    let duplicate_window = match config.event_bus {
-        EventBus::Nats => config.nats.duplicate_window,
-        // They keep every copy.
-        EventBus::Redis | EventBus::Stdout => std::time::Duration::ZERO,
-    };
-    let done = assemble::with_store(&config, database, false, Work { command, duplicate_window }).await;
+    let done = carry_out(&config, command).await;
     tracing.flush().await;
     done
 }
 
-struct Work {
-    command: DeadLettersCommand,
-    duplicate_window: std::time::Duration,
-}
-
-impl WithStore for Work {
-    async fn with_store(self, store: impl OutboxStore, _: impl Producer) -> Result<(), CommandError> {
-        store.check_schema().await?;
-        match self.command {
-            DeadLettersCommand::List(args) => read::list(&store, args).await,
-            DeadLettersCommand::Show(args) => read::show(&store, args).await,
-            DeadLettersCommand::Requeue(args) => change::requeue(&store, args, self.duplicate_window).await,
-            DeadLettersCommand::Discard(args) => change::discard(&store, args).await,
-        }
+async fn carry_out(config: &Config, command: DeadLettersCommand) -> Result<(), CommandError> {
+    let store = config.open_store(false).await?.store;
+    store.check_schema().await?;
+    match command {
+        DeadLettersCommand::List(args) => read::list(&*store, args).await,
+        DeadLettersCommand::Show(args) => read::show(&*store, args).await,
+        DeadLettersCommand::Requeue(args) => change::requeue(&*store, args, config.duplicate_window()).await,
+        DeadLettersCommand::Discard(args) => change::discard(&*store, args).await,
     }
 }
 

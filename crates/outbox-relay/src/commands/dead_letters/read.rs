@@ -5,10 +5,10 @@ use serde_json::json;
 
 use super::args::{ListArgs, ShowArgs};
 use super::{clean, grouped};
-use crate::commands::print;
+use crate::output::print;
 use crate::report::CommandError;
 
-pub(super) async fn list(store: &impl DeadLetters, args: ListArgs) -> Result<(), CommandError> {
+pub(super) async fn list(store: &dyn DeadLetters, args: ListArgs) -> Result<(), CommandError> {
     let filter = args.filter.filter();
     if args.group {
         return groups(store, &filter, args.limit, args.json).await;
@@ -24,7 +24,7 @@ pub(super) async fn list(store: &impl DeadLetters, args: ListArgs) -> Result<(),
     Ok(())
 }
 
-async fn groups(store: &impl DeadLetters, filter: &Filter, limit: u32, as_json: bool) -> Result<(), CommandError> {
+async fn groups(store: &dyn DeadLetters, filter: &Filter, limit: u32, as_json: bool) -> Result<(), CommandError> {
     let groups = store.groups(filter, limit).await?;
     if as_json {
         return print_json(&json!(groups));
@@ -36,7 +36,7 @@ async fn groups(store: &impl DeadLetters, filter: &Filter, limit: u32, as_json: 
     Ok(())
 }
 
-pub(super) async fn show(store: &impl DeadLetters, args: ShowArgs) -> Result<(), CommandError> {
+pub(super) async fn show(store: &dyn DeadLetters, args: ShowArgs) -> Result<(), CommandError> {
     let (detail, history) = (store.show(args.id).await?, store.history(args.id).await?);
     if detail.is_none() && history.is_empty() {
         return Err(CommandError::failure("nothing to show", format!("there is no event {}", args.id)));

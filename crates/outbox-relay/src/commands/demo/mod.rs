@@ -28,10 +28,10 @@ use uuid::Uuid;
 use self::audit::{Ledger, Report};
 use self::screen::{Numbers, Screen, summary};
 use self::shop::{MESSAGE_BYTES_MAX, Shop};
-use super::print;
-use crate::config::positive_duration;
 use crate::http::{self, Access, AppState, Phase};
+use crate::output::print;
 use crate::report::CommandError;
+use crate::settings::values::positive_duration;
 use crate::signals;
 
 /// How long the relay may take to finish after the shop has closed: the retries of poison, many times over.
@@ -149,8 +149,8 @@ impl Stage {
     fn app_state(&self, token: &str) -> AppState {
         let access = Access::new(Some(token), Vec::new());
         let state = AppState::new("outbox-demo", self.telemetry.clone(), access);
-        state.watch_store(self.store.clone());
-        state.watch_bus(self.bus.clone(), Duration::ZERO);
+        state.watch_store(Arc::new(self.store.clone()));
+        state.watch_bus(Arc::new(self.bus.clone()), Duration::ZERO);
         state.enter(Phase::Running);
         state
     }

@@ -1,6 +1,5 @@
 //! `outbox-relay doctor`: what is wrong with the servers, what it risks, and what to paste.
 
-mod monitoring;
 #[cfg(test)]
 mod page;
 
@@ -12,12 +11,11 @@ use gamemesh_outbox::diagnosis::{Demands, Finding, Severity};
 use gamemesh_outbox::store::OnPublished;
 use serde_json::{Value, json};
 
-pub(crate) use self::monitoring::{http_get, varz};
-use super::{one_line, print};
-use crate::assemble::{self, AnyBus, OutboxStore, Producer, WithStore};
-use crate::config::{Config, positive_duration};
+use crate::config::Config;
 use crate::logging::{self, Logger};
+use crate::output::{one_line, print};
 use crate::report::CommandError;
+use crate::settings::values::positive_duration;
 
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
@@ -35,35 +33,26 @@ fn read_duration(text: &str) -> Result<Duration, String> {
 
 /// Runs `doctor`.
 pub(crate) async fn doctor(config: Config, args: DoctorArgs) -> Result<(), CommandError> {
-    let database = config.database()?;
+    config.store()?;
     let tracing = logging::start(Logger::Command, &config.log, &config.otel)?;
-    let bus = assemble::bus(&config).await?;
-    let examination = Examination { config: &config, bus, args };
-    let examined = assemble::with_store(&config, database, false, examination).await;
+    let examined = examine(&config, &args).await;
     tracing.flush().await;
     examined
 }
 
-struct Examination<'a> {
-    config: &'a Config,
-    bus: AnyBus,
-    args: DoctorArgs,
-}
-
-impl WithStore for Examination<'_> {
-    async fn with_store(self, store: impl OutboxStore, _: impl Producer) -> Result<(), CommandError> {
-        let demands = demands(self.config, self.args.long_transaction);
-        let (mut findings, of_bus) =
-            tokio::join!(store.diagnose(&demands), assemble::diagnose_bus(self.config, &self.bus, &demands));
-        findings.extend(of_bus);
-        // What matters most stands last, next to the prompt.
-        findings.sort_by_key(|finding| finding.severity);
-        let report = Report(findings);
-        print(&if self.args.json { format!("{:#}\n", report.json()) } else { report.text() })?;
-        match report.count(Severity::Error) {
-            0 => Ok(()),
-            count => Err(CommandError::unhealthy(format!("errors found: {count}"))),
-        }
+async fn examine(config: &Config, args: &DoctorArgs) -> Result<(), CommandError> {
+    let bus = config.connect_bus().await?;
+    let store = config.open_store(false).await?.store;
+    let demands = demands(config, args.long_transaction);
+    let (mut findings, of_bus) = tokio::join!(store.diagnose(&demands), config.diagnose_bus(&*bus, &demands));
+    findings.extend(of_bus);
+    // What matters most stands last, next to the prompt.
+    findings.sort_by_key(|finding| finding.severity);
+    let report = Report(findings);
+    print(&if args.json { format!("{:#}\n", report.json()) } else { report.text() })?;
+    match report.count(Severity::Error) {
+        0 => Ok(()),
+        count => Err(CommandError::unhealthy(format!("errors found: {count}"))),
     }
 }
 

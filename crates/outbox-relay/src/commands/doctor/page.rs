@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use gamemesh_outbox::bus::{nats, redis, stdout};
 use gamemesh_outbox::diagnosis::Check;
-use gamemesh_outbox::store::{postgres, sqlite};
+
+use crate::adapters::{BUSES, STORES};
 
 const INTRODUCTION: &str = "\
 # Doctor
@@ -44,14 +44,9 @@ What is certain and what is a guess:
 ";
 
 /// Everything that can be examined, by what it belongs to.
-fn checks() -> [(&'static str, &'static [&'static Check]); 5] {
-    [
-        ("PostgreSQL", &postgres::diagnose::CHECKS),
-        ("SQLite", &sqlite::diagnose::CHECKS),
-        ("NATS JetStream", &nats::diagnose::CHECKS),
-        ("Redis Streams", &redis::diagnose::CHECKS),
-        ("Standard output", &stdout::CHECKS),
-    ]
+fn checks() -> impl Iterator<Item = (&'static str, &'static [&'static Check])> {
+    let stores = STORES.iter().map(|store| (store.about().title, store.about().checks));
+    stores.chain(BUSES.iter().map(|bus| (bus.about().title, bus.about().checks)))
 }
 
 fn page() -> String {
@@ -78,6 +73,6 @@ fn the_page_of_checks_is_current() {
 
 #[test]
 fn every_check_has_a_name_of_its_own() {
-    let names: Vec<&str> = checks().iter().flat_map(|(_, checks)| checks.iter().map(|check| check.name)).collect();
+    let names: Vec<&str> = checks().flat_map(|(_, checks)| checks.iter().map(|check| check.name)).collect();
     assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
 }

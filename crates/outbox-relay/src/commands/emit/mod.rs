@@ -4,16 +4,17 @@ mod input;
 
 use std::path::PathBuf;
 
+use async_trait::async_trait;
 use clap::Args;
-use gamemesh_outbox::{NewEvent, OutboxPublisher, OutboxTransaction};
+use gamemesh_outbox::{NewEvent, OutboxPublisher};
 use indicatif::{ProgressBar, ProgressStyle};
 use uuid::Uuid;
 
 use self::input::Input;
-use super::print;
-use crate::assemble::{self, OutboxStore, Producer, WithStore};
+use crate::adapters::EventSource;
 use crate::config::Config;
 use crate::logging::{self, Logger};
+use crate::output::print;
 use crate::report::CommandError;
 
 /// The arguments of `emit`.
@@ -50,7 +51,7 @@ fn header(text: &str) -> Result<(String, String), &'static str> {
 
 /// Runs `emit`.
 pub(crate) async fn emit(config: Config, args: EmitArgs) -> Result<(), CommandError> {
-    let database = config.database()?;
+    config.store()?;
     let tracing = logging::start(Logger::Command, &config.log, &config.otel)?;
     let validator = config.relay.validator.clone();
     let (input, progress) = match &args.file {
@@ -61,13 +62,21 @@ pub(crate) async fn emit(config: Config, args: EmitArgs) -> Result<(), CommandEr
         None => (Input::one(single(&args)?), ProgressBar::hidden()),
     };
     let print_ids = args.print_ids || args.file.is_none();
-    let events = Events { input, publisher: OutboxPublisher::new(validator), ids: Vec::new(), count: 0, print_ids };
+    let mut events = Events { input, ids: Vec::new(), count: 0, print_ids };
     let style = "{spinner} {decimal_bytes} of {decimal_total_bytes} {wide_bar} {eta}";
     progress.set_style(ProgressStyle::with_template(style).expect("a valid template"));
-    let written = assemble::with_store(&config, database, false, events).await;
+    let written = write(&config, &OutboxPublisher::new(validator), &mut events).await;
     progress.finish_and_clear();
     tracing.flush().await;
-    written
+    written?;
+    // Only what is committed is told.
+    events.tell()
+}
+
+async fn write(config: &Config, publisher: &OutboxPublisher, events: &mut Events) -> Result<(), CommandError> {
+    let opened = config.open_store(false).await?;
+    opened.store.check_schema().await?;
+    opened.producer.emit(publisher, events).await
 }
 
 fn single(args: &EmitArgs) -> Result<NewEvent, CommandError> {
@@ -84,34 +93,27 @@ fn single(args: &EmitArgs) -> Result<NewEvent, CommandError> {
 }
 
 /// Events on their way into the outbox.
-pub(crate) struct Events {
+struct Events {
     input: Input,
-    publisher: OutboxPublisher,
     ids: Vec<Uuid>,
     count: u64,
     print_ids: bool,
 }
 
-impl Events {
-    /// Writes everything in `tx`. Whoever called commits, or drops the transaction on an error.
-    pub(crate) async fn write<T: OutboxTransaction>(&mut self, tx: &mut T) -> Result<(), CommandError> {
-        while let Some(batch) = self.input.next_batch().await? {
-            self.count += batch.len() as u64;
-            if self.print_ids {
-                self.ids.extend(batch.iter().map(NewEvent::id));
-            }
-            let written = self.publisher.publish_all(tx, batch).await;
-            written.map_err(|error| CommandError::failure("nothing was written", error))?;
+#[async_trait]
+impl EventSource for Events {
+    async fn next_batch(&mut self) -> Result<Option<Vec<NewEvent>>, CommandError> {
+        let batch = self.input.next_batch().await?;
+        self.count += batch.as_ref().map_or(0, Vec::len) as u64;
+        if self.print_ids {
+            self.ids.extend(batch.iter().flatten().map(NewEvent::id));
         }
-        Ok(())
+        Ok(batch)
     }
 }
 
-impl WithStore for Events {
-    async fn with_store(mut self, store: impl OutboxStore, producer: impl Producer) -> Result<(), CommandError> {
-        store.check_schema().await?;
-        producer.emit(&mut self).await?;
-        // Only what is committed is told.
+impl Events {
+    fn tell(&self) -> Result<(), CommandError> {
         if self.print_ids {
             print(&self.ids.iter().map(|id| format!("{id}\n")).collect::<String>())?;
         } else {

@@ -8,14 +8,14 @@ use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::StatusCode;
 use gamemesh_outbox::store::StoreError;
-use gamemesh_outbox::store::dead_letters::{Action, Batch, Options, Request, Stopped, duplicate_warning};
+use gamemesh_outbox::store::dead_letters::{self, Action, Batch, Options, Request, Stopped, duplicate_warning};
 use serde::Deserialize;
 use tracing::info;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::error::{ApiError, ErrorBody};
 use super::model::{self, ChangeRequest, Detail, Groups, Letters, Outcome, Payload};
+use crate::http::error::{ApiError, ErrorBody};
 use crate::http::state::{AppState, StoreInUse};
 
 /// How long one request acts, and then finishes its batch. A larger one is asked for again and goes on, so that its asker
@@ -180,7 +180,7 @@ async fn act(
     options: Options,
     on_batch: &(dyn Fn(&Batch) + Sync),
 ) -> Result<Outcome, ApiError> {
-    let report = store.act(request, options, on_batch).await?;
+    let report = dead_letters::act(&**store, request, options, |batch, _| on_batch(batch)).await?;
     let (id, action, complete) = (request.id(), request.action().as_str(), report.rest.is_none());
     info!(request_id = %id, action, actor = request.actor(), changed = report.changed, complete, "dead letters changed");
     Ok(Outcome {

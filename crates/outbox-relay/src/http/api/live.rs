@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use utoipa::ToSchema;
 
-use super::error::{ApiError, ErrorBody};
+use crate::http::error::{ApiError, ErrorBody};
 use crate::http::state::{AppState, Phase};
 
 /// How often an open page hears of the state. It also shows either side that the other one is still there.

@@ -1,7 +1,6 @@
 //! The HTTP API. Its routes and its OpenAPI document come from the same declarations, so neither can miss one.
 
 mod dead_letters;
-mod error;
 mod live;
 mod model;
 
@@ -15,8 +14,7 @@ use utoipa::openapi::{Components, InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub(super) use self::error::{ApiError, one_shape};
-use super::access;
+use super::guard::guard;
 use super::state::AppState;
 
 const DESCRIPTION: &str = "Reads what the relay does, and acts on dead letters. Reading needs nothing; an operation that \
@@ -33,7 +31,7 @@ fn documented(state: &AppState) -> OpenApiRouter<AppState> {
         .routes(routes!(dead_letters::payload))
         .routes(routes!(dead_letters::requeue))
         .routes(routes!(dead_letters::discard))
-        .route_layer(from_fn_with_state(state.clone(), access::guard));
+        .route_layer(from_fn_with_state(state.clone(), guard));
     OpenApiRouter::with_openapi(about())
         .routes(routes!(live::state))
         .routes(routes!(live::events))

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::error::ApiError;
+use crate::http::error::ApiError;
 
 const LETTERS_DEFAULT: u32 = 50;
 const GROUPS_DEFAULT: u32 = 20;

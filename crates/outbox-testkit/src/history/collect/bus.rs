@@ -1,6 +1,8 @@
-//! Envelopes, and the bus in memory.
+//! P: what a bus has stored.
 
-use gamemesh_outbox::bus::memory::Message;
+use anyhow::{Context, Result};
+use gamemesh_outbox::bus::memory;
+use gamemesh_outbox::bus::read_back::{Message, ReadBack};
 use gamemesh_outbox::event::Headers;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -30,8 +32,27 @@ pub fn envelope(body: &[u8]) -> Option<Envelope> {
     Some(Envelope { id, event_type, timestamp, payload, carrier })
 }
 
+/// Reads everything that is there, from the first message to the one that is the last when the reading begins.
+pub async fn read(reader: &dyn ReadBack) -> Result<Vec<Delivery>> {
+    let messages = reader.read_all().await?;
+    messages.into_iter().map(|message| delivery(reader.name(), message)).collect()
+}
+
+fn delivery(stream: &str, message: Message) -> Result<Delivery> {
+    Ok(Delivery {
+        at: Nanos::try_from(message.stored_at.as_nanosecond()).context("a time before 1970")?,
+        stream: stream.to_owned(),
+        position: message.number,
+        id: message.id,
+        subject: message.subject,
+        key: message.key,
+        headers: message.headers,
+        envelope: envelope(&message.body),
+    })
+}
+
 /// Describes a message of the bus in memory, which keeps neither time nor place of what it is given.
-pub fn memory(message: &Message, at: Nanos, position: u64) -> Delivery {
+pub fn memory(message: &memory::Message, at: Nanos, position: u64) -> Delivery {
     Delivery {
         at,
         stream: "memory".to_owned(),

@@ -2,9 +2,7 @@
 
 pub mod bus;
 pub mod metrics;
-pub mod nats;
 pub mod postgres;
 pub mod producer;
-pub mod redis;
 pub mod relay;
 mod test_decoding;

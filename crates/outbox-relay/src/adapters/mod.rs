@@ -1,0 +1,205 @@
+//! The stores and buses there are, each in one file: its settings, and how it is built from them.
+//!
+//! Whoever adds one writes its file and its line in [`BUSES`] or [`STORES`]; docs/adding-an-adapter.md tells the rest.
+
+mod nats;
+pub(crate) mod postgres;
+mod redis;
+mod sqlite;
+mod stdout;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+#[cfg(feature = "read-back")]
+use gamemesh_outbox::bus::read_back::ReadBack;
+use gamemesh_outbox::bus::{self, BusPublisher, TlsFiles};
+use gamemesh_outbox::diagnosis::{Demands, Diagnose, Finding};
+use gamemesh_outbox::store::dead_letters::DeadLetters;
+use gamemesh_outbox::store::overview::Overviews;
+use gamemesh_outbox::store::schema::{Migration, Schema};
+use gamemesh_outbox::store::{self, HealthCheck, Prune, Store};
+use gamemesh_outbox::{NewEvent, OutboxPublisher};
+
+use crate::report::CommandError;
+use crate::settings::load::Values;
+use crate::settings::types::Secret;
+use crate::settings::{About, Setting};
+
+/// Every bus, in the order of the reference.
+pub(crate) static BUSES: &[&dyn BusAdapter] = &[&nats::Nats, &redis::Redis, &stdout::Stdout];
+/// Every store, in the order of the reference.
+pub(crate) static STORES: &[&dyn StoreAdapter] = &[&postgres::Postgres, &sqlite::Sqlite];
+
+/// Returns the bus that a value of `EVENT_BUS` names.
+pub(crate) fn bus_named(name: &str) -> Option<&'static dyn BusAdapter> {
+    BUSES.iter().copied().find(|bus| bus.name().eq_ignore_ascii_case(name))
+}
+
+/// Returns the store that the scheme of `url` chooses.
+pub(crate) fn store_for(url: &str) -> Option<&'static dyn StoreAdapter> {
+    let (scheme, _) = url.split_once(':')?;
+    STORES.iter().copied().find(|store| store.schemes().contains(&scheme))
+}
+
+/// Everything that the program does with a bus.
+pub trait Bus: BusPublisher + HealthCheck + Diagnose {}
+
+impl<B: BusPublisher + HealthCheck + Diagnose> Bus for B {}
+
+/// A place on a bus that nobody else uses.
+#[cfg(feature = "read-back")]
+#[derive(Clone, Copy, Debug)]
+pub struct OwnPlace {
+    /// What the place is called, where places have names.
+    pub stream: &'static str,
+    /// The topic whose events it takes.
+    pub topic: &'static str,
+}
+
+/// A kind of bus: what it is called, what can be set, and how it is built.
+#[async_trait]
+pub(crate) trait BusAdapter: fmt::Debug + Sync {
+    /// Returns its value of `EVENT_BUS`.
+    fn name(&self) -> &'static str;
+
+    /// Returns what a person should know of it.
+    fn about(&self) -> &'static bus::About;
+
+    /// Lists its settings.
+    fn settings(&self) -> &'static [&'static About];
+
+    /// Says how long the bus remembers ids and drops an event that comes again; zero if it does not.
+    fn duplicate_window(&self, _: &Values) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Connects; an acknowledgement may take as long as `publish_timeout`. A bus that is down is no error: the relay waits
+    /// for it.
+    async fn connect(&self, values: &Values, publish_timeout: Duration) -> Result<Arc<dyn Bus>, CommandError>;
+
+    /// Examines the bus, and what belongs to it and is no business of a client.
+    async fn diagnose(&self, _: &Values, bus: &dyn Bus, demands: &Demands) -> Vec<Finding> {
+        bus.diagnose(demands).await
+    }
+
+    /// Returns what to set so that the bus has this place.
+    #[cfg(feature = "read-back")]
+    fn set_place(&self, _: OwnPlace) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// Reads that place back, over a connection as [`connect`](Self::connect) makes it, if the bus lets itself be read.
+    #[cfg(feature = "read-back")]
+    async fn read_back(&self, _: &Values, _: Duration, _: OwnPlace) -> Result<Option<Box<dyn ReadBack>>, CommandError> {
+        Ok(None)
+    }
+}
+
+/// Everything that the program does with a store.
+pub(crate) trait OutboxStore: Store + Schema + Prune + DeadLetters + HealthCheck + Overviews + Diagnose {}
+
+impl<S: Store + Schema + Prune + DeadLetters + HealthCheck + Overviews + Diagnose> OutboxStore for S {}
+
+/// A kind of store: what it is called, what can be set, and how it is opened.
+#[async_trait]
+pub(crate) trait StoreAdapter: fmt::Debug + Sync {
+    /// Returns its name on the command line.
+    fn name(&self) -> &'static str;
+
+    /// Returns what a person should know of it.
+    fn about(&self) -> &'static store::About;
+
+    /// Lists the schemes of `DATABASE_URL` that choose it.
+    fn schemes(&self) -> &'static [&'static str];
+
+    /// Lists its settings.
+    fn settings(&self) -> &'static [&'static About];
+
+    /// Returns the setting by which it is chosen without a URL, if it has one.
+    fn own_setting(&self) -> Option<&'static Setting<Secret>> {
+        None
+    }
+
+    /// Lists its migrations, which needs no database.
+    fn migrations(&self) -> &'static [Migration];
+
+    /// Opens it. Nothing connects that could not come up later.
+    async fn open(&self, wanted: Opening<'_>) -> Result<OpenStore, CommandError>;
+}
+
+/// How a store is to be opened.
+pub(crate) struct Opening<'a> {
+    pub values: &'a Values,
+    /// Where it is: a URL, or what its own setting says.
+    pub place: &'a Secret,
+    /// The file that this came from, which is read again for each new connection.
+    pub file: Option<PathBuf>,
+    /// How many claims are held at the same time.
+    pub workers: u32,
+    /// Whether a database file that is missing is created.
+    pub create: bool,
+}
+
+/// A store, and a way to write events into it as an application would.
+pub(crate) struct OpenStore {
+    pub store: Arc<dyn OutboxStore>,
+    pub producer: Box<dyn Producer>,
+}
+
+/// Writes events, as an application would.
+#[async_trait]
+pub(crate) trait Producer: Send + Sync {
+    /// Writes everything that `source` has in one transaction.
+    async fn emit(&self, publisher: &OutboxPublisher, source: &mut dyn EventSource) -> Result<(), CommandError>;
+}
+
+/// Where events come from.
+#[async_trait]
+pub(crate) trait EventSource: Send {
+    /// Returns the next ones; `None` at the end.
+    async fn next_batch(&mut self) -> Result<Option<Vec<NewEvent>>, CommandError>;
+}
+
+/// Writes what `source` has in `tx`. Whoever called commits, or drops the transaction on an error.
+async fn write_all<T: gamemesh_outbox::OutboxTransaction>(
+    tx: &mut T,
+    publisher: &OutboxPublisher,
+    source: &mut dyn EventSource,
+) -> Result<(), CommandError> {
+    while let Some(batch) = source.next_batch().await? {
+        let written = publisher.publish_all(tx, batch).await;
+        written.map_err(|error| CommandError::failure("nothing was written", error))?;
+    }
+    Ok(())
+}
+
+/// The certificates that the three settings of a bus name.
+fn tls_files(values: &Values, [ca, cert, key]: [&Setting<PathBuf>; 3]) -> TlsFiles {
+    TlsFiles { ca: values.optional(ca), cert: values.optional(cert), key: values.optional(key) }
+}
+
+/// Says which setting an adapter could not use. Adapters keep secrets out of their errors.
+fn invalid(setting: &str, error: &dyn std::error::Error) -> CommandError {
+    let causes = std::iter::successors(Some(error), |&cause| cause.source());
+    let causes: Vec<String> = causes.map(ToString::to_string).collect();
+    CommandError::config(format!("{setting}: {}", causes.join(": ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_adapter_has_names_of_its_own() {
+        let names = BUSES.iter().map(|bus| bus.name()).chain(STORES.iter().map(|store| store.name()));
+        assert_eq!(names.collect::<BTreeSet<_>>().len(), BUSES.len() + STORES.len());
+        let schemes: Vec<_> = STORES.iter().flat_map(|store| store.schemes()).collect();
+        assert_eq!(schemes.iter().collect::<BTreeSet<_>>().len(), schemes.len());
+    }
+}

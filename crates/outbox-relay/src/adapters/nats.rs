@@ -1,0 +1,197 @@
+//! NATS JetStream.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use gamemesh_outbox::bus;
+use gamemesh_outbox::bus::nats::{self, NatsBus, NatsConfig, StreamConfig};
+#[cfg(feature = "read-back")]
+use gamemesh_outbox::bus::read_back::ReadBack;
+use gamemesh_outbox::diagnosis::{Demands, Finding};
+
+#[cfg(feature = "read-back")]
+use super::OwnPlace;
+use super::{Bus, BusAdapter, invalid, tls_files};
+use crate::http_client::http_get;
+use crate::report::CommandError;
+use crate::settings::load::Values;
+use crate::settings::types::Secret;
+use crate::settings::values::{duration, flag, http_url, path, positive_duration, present, secret, whole};
+use crate::settings::{About, DURATION, FLAG, PEM_FILE, POSITIVE_DURATION, settings};
+
+settings! {
+    SETTINGS:
+    URL: Secret {
+        env: "NATS_URL", key: "nats.url", default: Some("nats://127.0.0.1:4222"),
+        expected: "one or more URLs separated by commas, such as nats://127.0.0.1:4222",
+        help: "The NATS servers.";
+        parse: secret, secret: true,
+    }
+    CREDENTIALS: PathBuf {
+        env: "NATS_CREDENTIALS_FILE", key: "nats.credentials_file", default: None,
+        expected: "the path of a .creds file",
+        help: "A NATS credentials file (JWT and key), or one that holds the seed of an nkey alone. Goes before the login in \
+               NATS_URL.";
+        parse: path, names_secret: true,
+    }
+    CA: PathBuf {
+        env: "OUTBOX_NATS_CA_FILE", key: "nats.ca_file", default: None, expected: PEM_FILE,
+        help: "The authorities whose certificates are believed, instead of the operating system's. With it, or with a client \
+               certificate, the connection must be encrypted, as with tls:// in NATS_URL.";
+        parse: path,
+    }
+    CERT: PathBuf {
+        env: "OUTBOX_NATS_CERT_FILE", key: "nats.cert_file", default: None, expected: PEM_FILE,
+        help: "A client certificate for NATS.";
+        parse: path,
+    }
+    KEY: PathBuf {
+        env: "OUTBOX_NATS_KEY_FILE", key: "nats.key_file", default: None, expected: PEM_FILE,
+        help: "The key of that certificate.";
+        parse: path, names_secret: true,
+    }
+    TLS_FIRST: bool {
+        env: "OUTBOX_NATS_TLS_FIRST", key: "nats.tls_first", default: Some("false"), expected: FLAG,
+        help: "Whether the connection is encrypted before the server has said a word: for servers with handshake_first.";
+        parse: flag,
+    }
+    STREAMS: Vec<StreamConfig> {
+        env: "OUTBOX_NATS_STREAMS", key: "nats.streams", default: Some("PLAYER=events.player"),
+        expected: "streams and their topics, such as PLAYER=events.player,GITHUB=events.github|events.hub",
+        help: "The JetStream streams to ensure at the start. A stream takes each of its topics and everything below it.";
+        parse: streams,
+    }
+    STREAM_MAX_AGE: Duration {
+        env: "OUTBOX_NATS_STREAM_MAX_AGE", key: "nats.stream_max_age", default: Some("72h"), expected: DURATION,
+        help: "How long those streams keep messages. 0 keeps them for ever.";
+        parse: duration,
+    }
+    STREAM_REPLICAS: usize {
+        env: "OUTBOX_NATS_STREAM_REPLICAS", key: "nats.stream_replicas", default: Some("1"),
+        expected: "a whole number from 1 to 5", help: "On how many servers of a cluster those streams are kept.";
+        parse: |text| whole(text, 1..=5),
+    }
+    DUPLICATE_WINDOW: Duration {
+        env: "OUTBOX_NATS_DUPLICATE_WINDOW", key: "nats.duplicate_window", default: Some("2m"),
+        expected: POSITIVE_DURATION, help: "How long those streams remember ids, and drop an event that comes again.";
+        parse: positive_duration,
+    }
+    MONITORING_URL: Secret {
+        env: "OUTBOX_NATS_MONITORING_URL", key: "nats.monitoring_url", default: None,
+        expected: "a URL that begins with http://, such as http://127.0.0.1:8222",
+        help: "The monitoring port of a NATS server. Only `doctor` asks it, whether the server syncs what it stores to its \
+               disk.";
+        parse: http_url, secret: true,
+    }
+}
+
+/// Reads `PLAYER=events.player,GITHUB=events.github|events.hub`.
+fn streams(text: &str) -> Option<Vec<StreamConfig>> {
+    let stream = |item: &str| {
+        let (name, topics) = item.trim().split_once('=')?;
+        let topics = topics.split('|').map(|topic| present(topic.trim())).collect::<Option<Vec<_>>>()?;
+        let usable = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+        usable.then(|| StreamConfig { name: name.to_owned(), topics })
+    };
+    text.split(',').map(stream).collect()
+}
+
+/// The adapter.
+#[derive(Debug)]
+pub(super) struct Nats;
+
+#[async_trait]
+impl BusAdapter for Nats {
+    fn name(&self) -> &'static str {
+        "nats"
+    }
+
+    fn about(&self) -> &'static bus::About {
+        &nats::ABOUT
+    }
+
+    fn settings(&self) -> &'static [&'static About] {
+        SETTINGS
+    }
+
+    fn duplicate_window(&self, values: &Values) -> Duration {
+        values.get(&DUPLICATE_WINDOW)
+    }
+
+    async fn connect(&self, values: &Values, publish_timeout: Duration) -> Result<Arc<dyn Bus>, CommandError> {
+        Ok(Arc::new(connect(values, publish_timeout).await?))
+    }
+
+    /// Asks the monitoring port too.
+    async fn diagnose(&self, values: &Values, bus: &dyn Bus, demands: &Demands) -> Vec<Finding> {
+        let mut findings = bus.diagnose(demands).await;
+        findings.push(match values.optional(&MONITORING_URL) {
+            Some(url) => nats::diagnose::judge_monitoring(varz(url.expose()).await.as_deref().map_err(String::as_str)),
+            None => nats::diagnose::monitoring_not_configured(),
+        });
+        findings
+    }
+
+    #[cfg(feature = "read-back")]
+    fn set_place(&self, place: OwnPlace) -> Vec<(&'static str, String)> {
+        vec![(STREAMS.about.env, format!("{}={}", place.stream, place.topic))]
+    }
+
+    #[cfg(feature = "read-back")]
+    async fn read_back(
+        &self,
+        values: &Values,
+        publish_timeout: Duration,
+        place: OwnPlace,
+    ) -> Result<Option<Box<dyn ReadBack>>, CommandError> {
+        Ok(Some(Box::new(connect(values, publish_timeout).await?.reader(place.stream))))
+    }
+}
+
+async fn connect(values: &Values, publish_timeout: Duration) -> Result<NatsBus, CommandError> {
+    let credentials_file = values.optional(&CREDENTIALS);
+    let config = NatsConfig {
+        url: values.get(&URL).expose().to_owned(),
+        url_file: values.file(&URL),
+        credentials: credentials_file.as_ref().map(read_credentials).transpose()?,
+        credentials_file,
+        tls: tls_files(values, [&CA, &CERT, &KEY]),
+        tls_first: values.get(&TLS_FIRST),
+        streams: values.get(&STREAMS),
+        stream_max_age: values.get(&STREAM_MAX_AGE),
+        stream_replicas: values.get(&STREAM_REPLICAS),
+        duplicate_window: values.get(&DUPLICATE_WINDOW),
+        publish_timeout,
+    };
+    NatsBus::connect(config).await.map_err(|error| invalid(URL.about.env, &error))
+}
+
+fn read_credentials(file: &PathBuf) -> Result<String, CommandError> {
+    std::fs::read_to_string(file).map_err(|error| {
+        CommandError::config(format!("{}: cannot read {}: {error}", CREDENTIALS.about.env, file.display()))
+    })
+}
+
+/// Returns what the server says at `/varz`, or why it does not. The URL, which may hold a secret, is not repeated.
+async fn varz(url: &str) -> Result<String, String> {
+    let uri: hyper::Uri = url.parse().map_err(|_| format!("{} is no URL", MONITORING_URL.about.env))?;
+    let path = format!("{}/varz", uri.path().trim_end_matches('/'));
+    http_get("the monitoring port", &uri, &path).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_takes_several_topics() {
+        let read = streams("PLAYER=events.player, GITHUB=events.github|events.hub").unwrap();
+        assert_eq!(read[1].name, "GITHUB");
+        assert_eq!(read[1].topics, ["events.github", "events.hub"]);
+        for wrong in ["PLAYER", "PLAYER=", "=events", "A.B=events", "A=x,,B=y"] {
+            assert!(streams(wrong).is_none(), "{wrong:?}");
+        }
+    }
+}

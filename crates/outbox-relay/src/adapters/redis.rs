@@ -1,0 +1,101 @@
+//! Redis Streams.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use gamemesh_outbox::bus;
+#[cfg(feature = "read-back")]
+use gamemesh_outbox::bus::read_back::ReadBack;
+use gamemesh_outbox::bus::redis::{self, RedisBus, RedisConfig};
+
+#[cfg(feature = "read-back")]
+use super::OwnPlace;
+use super::{Bus, BusAdapter, invalid, tls_files};
+use crate::report::CommandError;
+use crate::settings::load::Values;
+use crate::settings::types::Secret;
+use crate::settings::values::{path, positive_duration, secret, whole};
+use crate::settings::{About, PEM_FILE, POSITIVE_DURATION, settings};
+
+settings! {
+    SETTINGS:
+    URL: Secret {
+        env: "REDIS_URL", key: "redis.url", default: Some("redis://127.0.0.1:6379"),
+        expected: "a URL such as redis://127.0.0.1:6379", help: "The Redis server.";
+        parse: secret, secret: true,
+    }
+    CA: PathBuf {
+        env: "OUTBOX_REDIS_CA_FILE", key: "redis.ca_file", default: None, expected: PEM_FILE,
+        help: "The authorities whose certificates are believed, instead of the operating system's. Takes rediss:// in REDIS_URL.";
+        parse: path,
+    }
+    CERT: PathBuf {
+        env: "OUTBOX_REDIS_CERT_FILE", key: "redis.cert_file", default: None, expected: PEM_FILE,
+        help: "A client certificate for Redis.";
+        parse: path,
+    }
+    KEY: PathBuf {
+        env: "OUTBOX_REDIS_KEY_FILE", key: "redis.key_file", default: None, expected: PEM_FILE,
+        help: "The key of that certificate.";
+        parse: path, names_secret: true,
+    }
+    WAIT_REPLICAS: u32 {
+        env: "OUTBOX_REDIS_WAIT_REPLICAS", key: "redis.wait_replicas", default: Some("0"),
+        expected: "a whole number from 0 to 16",
+        help: "How many Redis replicas must have an event before it counts as published.";
+        parse: |text| whole(text, 0..=16),
+    }
+    WAIT_TIMEOUT: Duration {
+        env: "OUTBOX_REDIS_WAIT_TIMEOUT", key: "redis.wait_timeout", default: Some("1s"), expected: POSITIVE_DURATION,
+        help: "How long to wait for those replicas.";
+        parse: positive_duration,
+    }
+}
+
+/// The adapter.
+#[derive(Debug)]
+pub(super) struct Redis;
+
+#[async_trait]
+impl BusAdapter for Redis {
+    fn name(&self) -> &'static str {
+        "redis"
+    }
+
+    fn about(&self) -> &'static bus::About {
+        &redis::ABOUT
+    }
+
+    fn settings(&self) -> &'static [&'static About] {
+        SETTINGS
+    }
+
+    async fn connect(&self, values: &Values, publish_timeout: Duration) -> Result<Arc<dyn Bus>, CommandError> {
+        Ok(Arc::new(connect(values, publish_timeout).await?))
+    }
+
+    #[cfg(feature = "read-back")]
+    async fn read_back(
+        &self,
+        values: &Values,
+        publish_timeout: Duration,
+        place: OwnPlace,
+    ) -> Result<Option<Box<dyn ReadBack>>, CommandError> {
+        Ok(Some(Box::new(connect(values, publish_timeout).await?.reader(place.topic))))
+    }
+}
+
+async fn connect(values: &Values, publish_timeout: Duration) -> Result<RedisBus, CommandError> {
+    let config = RedisConfig {
+        url: values.get(&URL).expose().to_owned(),
+        url_file: values.file(&URL),
+        tls: tls_files(values, [&CA, &CERT, &KEY]),
+        publish_timeout,
+        wait_replicas: values.get(&WAIT_REPLICAS),
+        wait_timeout: values.get(&WAIT_TIMEOUT),
+        ..RedisConfig::default()
+    };
+    RedisBus::connect(config).await.map_err(|error| invalid(URL.about.env, &error))
+}

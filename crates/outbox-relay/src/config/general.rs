@@ -1,0 +1,212 @@
+//! The settings that belong to no adapter.
+
+use std::time::Duration;
+
+use gamemesh_outbox::store::OnPublished;
+
+use crate::adapters::{self, BusAdapter};
+use crate::settings::types::{LogFormat, LogLevel, Sampler, Secret};
+use crate::settings::values::{
+    address, choice, duration, flag, hosts, list, log_level, positive_duration, present, ratio, secret, size, token,
+    whole,
+};
+use crate::settings::{DURATION, FLAG, Made, POSITIVE_DURATION, SIZE, settings};
+
+settings! {
+    OUTBOX:
+    ENABLED: bool {
+        env: "OUTBOX_ENABLED", key: "outbox.enabled", default: Some("true"), expected: FLAG,
+        help: "With false the relay idles: it connects to nothing and still serves its endpoints.";
+        parse: flag,
+    }
+    BATCH_SIZE: u32 {
+        env: "OUTBOX_BATCH_SIZE", key: "outbox.batch_size", default: Some("100"),
+        expected: "a whole number from 1 to 10000",
+        help: "Most events of one batch, which is one database transaction, while no backlog is seen.";
+        parse: |text| whole(text, 1..=10_000),
+    }
+    BATCH_SIZE_MAX: u32 {
+        env: "OUTBOX_BATCH_SIZE_MAX", key: "outbox.batch_size_max", default: Some("500"),
+        expected: "a whole number from 1 to 10000",
+        help: "To how many events batches grow while each is full. A crash can repeat as many events as are in flight: \
+               this, times the workers.";
+        parse: |text| whole(text, 1..=10_000),
+    }
+    BATCH_BYTES: u64 {
+        env: "OUTBOX_BATCH_BYTES", key: "outbox.batch_bytes", default: Some("4MiB"), expected: SIZE,
+        help: "Most payload bytes of one batch. One event is taken whatever its size.";
+        parse: size,
+    }
+    PAYLOAD_BYTES_MAX: u64 {
+        env: "OUTBOX_PAYLOAD_BYTES_MAX", key: "outbox.payload_bytes_max", default: Some("8MiB"), expected: SIZE,
+        help: "Largest payload of one event. A larger one is never loaded and counts as a failed attempt. The bus may \
+               have a lower limit.";
+        parse: size,
+    }
+    POLL_INTERVAL: Duration {
+        env: "OUTBOX_POLL_INTERVAL", key: "outbox.poll_interval", default: Some("1s"), expected: POSITIVE_DURATION,
+        help: "How long an idle relay waits before it looks again. While batches are full it does not wait at all; in \
+               PostgreSQL it waits inside the database, which ends the wait soon after an event is due.";
+        parse: positive_duration,
+    }
+    WORKERS: u32 {
+        env: "OUTBOX_WORKERS", key: "outbox.workers", default: Some("4"), expected: "a whole number from 1 to 64",
+        help: "Batches in progress at the same time, each with a database connection of its own.";
+        parse: |text| whole(text, 1..=64),
+    }
+    MAX_ATTEMPTS: u32 {
+        env: "OUTBOX_MAX_ATTEMPTS", key: "outbox.max_attempts", default: Some("0"),
+        expected: "a whole number from 0 to 1000000",
+        help: "Failed attempts after which an event is set aside as FAILED. 0 retries for ever. An outage of the bus is \
+               not an attempt.";
+        parse: |text| whole(text, 0..=1_000_000),
+    }
+    PUBLISH_TIMEOUT: Duration {
+        env: "OUTBOX_PUBLISH_TIMEOUT", key: "outbox.publish_timeout", default: Some("5s"), expected: POSITIVE_DURATION,
+        help: "How long the bus may take to acknowledge a batch. What is unanswered by then is sent again with the same \
+               id.";
+        parse: positive_duration,
+    }
+    RETRY_BACKOFF: Duration {
+        env: "OUTBOX_RETRY_BACKOFF", key: "outbox.retry_backoff", default: Some("1s"), expected: POSITIVE_DURATION,
+        help: "How long an event waits after its first failed attempt. The wait doubles each time, with jitter.";
+        parse: positive_duration,
+    }
+    RETRY_BACKOFF_MAX: Duration {
+        env: "OUTBOX_RETRY_BACKOFF_MAX", key: "outbox.retry_backoff_max", default: Some("5m"),
+        expected: POSITIVE_DURATION, help: "Where the doubling of that wait stops.";
+        parse: positive_duration,
+    }
+    OUTAGE_BACKOFF_MAX: Duration {
+        env: "OUTBOX_OUTAGE_BACKOFF_MAX", key: "outbox.outage_backoff_max", default: Some("2s"),
+        expected: POSITIVE_DURATION,
+        help: "The longest wait before a bus or a database that is down is tried again.";
+        parse: positive_duration,
+    }
+    DRAIN_TIMEOUT: Duration {
+        env: "OUTBOX_DRAIN_TIMEOUT", key: "outbox.drain_timeout", default: Some("8s"), expected: DURATION,
+        help: "How long batches in progress may take to finish after SIGTERM. What is not finished is given back.";
+        parse: duration,
+    }
+    ON_PUBLISHED: OnPublished {
+        env: "OUTBOX_ON_PUBLISHED", key: "outbox.on_published", default: Some("mark"), expected: "mark or delete",
+        help: "What becomes of an acknowledged event's row: it stays as PUBLISHED, or it is deleted, which costs the \
+               database much less.";
+        parse: |text| choice(text, &[("mark", OnPublished::Mark), ("delete", OnPublished::Delete)]),
+    }
+    RETENTION: Duration {
+        env: "OUTBOX_RETENTION", key: "outbox.retention", default: None, expected: DURATION,
+        help: "How long a PUBLISHED row stays before it is removed. Unset: for ever.";
+        parse: duration,
+    }
+    TOPIC_PREFIXES: Vec<String> {
+        env: "OUTBOX_TOPIC_PREFIXES", key: "outbox.topic_prefixes", default: None,
+        expected: "topic prefixes separated by commas, such as events.player,events.github",
+        help: "Topics must begin with one of these. Unset: every topic that the bus does not reserve for itself.";
+        parse: list,
+    }
+    EVENT_BUS: &'static dyn BusAdapter {
+        env: "EVENT_BUS", key: "outbox.event_bus", default: Some("nats"), expected: "", help: "";
+        parse: adapters::bus_named, made: event_bus,
+    }
+}
+
+settings! {
+    DATABASE:
+    DATABASE_URL: Secret {
+        env: "DATABASE_URL", key: "database.url", default: None, expected: "", help: "";
+        parse: |text| adapters::store_for(text).and(secret(text)), secret: true, made: database_url,
+    }
+}
+
+settings! {
+    SERVICE:
+    HTTP_PORT: u16 {
+        env: "HTTP_PORT", key: "http.port", default: Some("8085"), expected: "a port from 0 to 65535",
+        help: "Where /healthz, /readyz, /metrics and the page are served. 0 takes a free port and logs it.";
+        parse: |text| whole(text, 0..=u16::MAX),
+    }
+    HTTP_ADDRESS: std::net::IpAddr {
+        env: "OUTBOX_HTTP_ADDRESS", key: "http.address", default: Some("0.0.0.0"), expected: "an IP address",
+        help: "The address to listen on.";
+        parse: address,
+    }
+    HTTP_HOSTS: Vec<String> {
+        env: "OUTBOX_HTTP_HOSTS", key: "http.hosts", default: None,
+        expected: "host names without a port, separated by commas, such as outbox.example.com",
+        help: "Names under which changes may be requested, besides localhost and IP addresses. Any other name is \
+               refused, so that no website can point a name of its own at the relay.";
+        parse: hosts,
+    }
+    ADMIN_TOKEN: Secret {
+        env: "OUTBOX_ADMIN_TOKEN", key: "http.admin_token", default: None,
+        expected: "at least 16 visible ASCII characters, such as those of `openssl rand -hex 32`",
+        help: "Whoever has it may requeue and discard dead letters and see payloads, through the page and the API. \
+               Unset: nobody may.";
+        parse: token, secret: true,
+    }
+    OTEL_ENABLED: bool {
+        env: "OTEL_ENABLED", key: "otel.enabled", default: Some("false"), expected: FLAG,
+        help: "Whether spans are exported by OTLP over gRPC. Trace context travels with the events in either case.";
+        parse: flag,
+    }
+    OTEL_SERVICE_NAME: String {
+        env: "OTEL_SERVICE_NAME", key: "otel.service_name", default: Some("outbox-relay"),
+        expected: "a name", help: "The service in spans, and the label `service` of every metric.";
+        parse: present,
+    }
+    OTEL_ENDPOINT: String {
+        env: "OTEL_EXPORTER_OTLP_ENDPOINT", key: "otel.endpoint", default: Some("http://localhost:4317"),
+        expected: "a URL that begins with http:// or https://", help: "The OTLP collector.";
+        parse: |text| present(text).filter(|url| url.starts_with("http://") || url.starts_with("https://")),
+    }
+    OTEL_SAMPLER: Sampler {
+        env: "OTEL_TRACES_SAMPLER", key: "otel.traces_sampler", default: Some("parentbased_always_on"),
+        expected: "always_on, always_off, traceidratio, parentbased_always_on, parentbased_always_off or \
+                   parentbased_traceidratio",
+        help: "Which traces are exported.";
+        parse: |text| choice(text, &Sampler::NAMES),
+    }
+    OTEL_SAMPLER_ARG: f64 {
+        env: "OTEL_TRACES_SAMPLER_ARG", key: "otel.traces_sampler_arg", default: Some("1.0"),
+        expected: "a number from 0 to 1", help: "The share of traces that the two traceidratio samplers keep.";
+        parse: ratio,
+    }
+    LOG_LEVEL: LogLevel {
+        env: "LOG_LEVEL", key: "log.level", default: None,
+        expected: "a level (error, warn, info, debug, trace, off) or a filter such as info,async_nats=warn",
+        help: "What is logged, to standard error. Unset: info by `run`, warn by every other command.";
+        parse: log_level,
+    }
+    LOG_FORMAT: LogFormat {
+        env: "OUTBOX_LOG_FORMAT", key: "log.format", default: None, expected: "text or json",
+        help: "How it is logged. Unset: text, but json by `run` where standard error is no terminal.";
+        parse: |text| choice(text, &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
+    }
+}
+
+fn event_bus() -> Made {
+    let titles = adapters::BUSES.iter().map(|bus| bus.about().title.to_owned());
+    Made {
+        expected: one_of(adapters::BUSES.iter().map(|bus| bus.name().to_owned())),
+        help: format!("Where events go: {}.", one_of(titles)),
+    }
+}
+
+fn database_url() -> Made {
+    let schemes =
+        || adapters::STORES.iter().flat_map(|store| store.schemes().iter().map(move |scheme| (store, scheme)));
+    let begins = one_of(schemes().map(|(_, scheme)| format!("{scheme}://")));
+    let chooses = one_of(schemes().map(|(store, scheme)| format!("{scheme}:// ({})", store.about().title)));
+    Made {
+        expected: format!("a URL that begins with {begins}"),
+        help: format!("The database as a URL; its scheme chooses the store: {chooses}."),
+    }
+}
+
+/// Joins words as people write them: `a, b or c`.
+fn one_of(words: impl Iterator<Item = String>) -> String {
+    let mut words: Vec<String> = words.collect();
+    let last = words.pop().unwrap_or_default();
+    if words.is_empty() { last } else { format!("{} or {last}", words.join(", ")) }
+}

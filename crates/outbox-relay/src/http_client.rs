@@ -1,0 +1,40 @@
+//! Asks a server over HTTP: a NATS server's monitoring port, or the endpoints of a relay.
+
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use hyper::header::HOST;
+use hyper::{Request, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const BYTES_MAX: usize = 1024 * 1024;
+
+/// Asks a server without TLS for `path` and returns the body; errors call the server `who`.
+pub async fn http_get(who: &str, uri: &Uri, path: &str) -> Result<String, String> {
+    let asked = timeout(ANSWER_WITHIN, get(who, uri, path)).await;
+    asked.unwrap_or_else(|_| Err(format!("{who} does not answer within {ANSWER_WITHIN:?}")))
+}
+
+async fn get(who: &str, uri: &Uri, path: &str) -> Result<String, String> {
+    let cannot = |error: &dyn std::error::Error| format!("{who} cannot be asked: {error}");
+    let host = uri.host().unwrap_or_default();
+    let port = uri.port_u16().unwrap_or(80);
+    let name = host.trim_start_matches('[').trim_end_matches(']');
+    let stream = TcpStream::connect((name, port)).await.map_err(|error| cannot(&error))?;
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|error| cannot(&error))?;
+    // Ends with the answer; the request reports why.
+    tokio::spawn(connection);
+
+    let request = Request::get(path).header(HOST, format!("{host}:{port}")).body(String::new());
+    let request = request.map_err(|error| cannot(&error))?;
+    let response = sender.send_request(request).await.map_err(|error| cannot(&error))?;
+    if response.status() != StatusCode::OK {
+        return Err(format!("{who} answers {}", response.status()));
+    }
+    let body = to_bytes(Body::new(response.into_body()), BYTES_MAX).await.map_err(|error| cannot(&error))?;
+    String::from_utf8(body.into()).map_err(|error| cannot(&error))
+}
