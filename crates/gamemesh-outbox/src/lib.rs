@@ -36,6 +36,7 @@ pub mod carrier;
 #[cfg(any(feature = "nats", feature = "postgres", feature = "relay", feature = "sqlite"))]
 mod crash_point;
 pub mod diagnosis;
+mod error_chain;
 pub mod event;
 pub mod producer;
 #[cfg(feature = "relay")]
@@ -51,5 +52,6 @@ pub mod validate;
 pub mod wire;
 
 pub use carrier::{Carrier, inject_carrier, resume_from_carrier};
+pub use error_chain::error_chain;
 pub use event::{Event, NewEvent};
 pub use producer::{OutboxPublisher, OutboxTransaction, PublishError};

@@ -8,6 +8,7 @@ use gamemesh_outbox::bus::redis::{RedisBus, RedisConfig};
 use gamemesh_outbox::bus::stdout::StdoutBus;
 use gamemesh_outbox::bus::{BusPublisher, Receipt, TlsFiles};
 use gamemesh_outbox::diagnosis::{Demands, Diagnose, Finding};
+use gamemesh_outbox::error_chain;
 use gamemesh_outbox::event::Event;
 use gamemesh_outbox::store::dead_letters::DeadLetters;
 use gamemesh_outbox::store::overview::Overviews;
@@ -167,9 +168,7 @@ pub(crate) async fn diagnose_bus(config: &Config, bus: &AnyBus, demands: &Demand
 
 /// Says which setting an adapter could not use. Adapters keep secrets out of their errors.
 fn invalid(setting: &str, error: &dyn Error) -> CommandError {
-    let causes = std::iter::successors(Some(error), |&cause| cause.source());
-    let causes: Vec<String> = causes.map(ToString::to_string).collect();
-    CommandError::config(format!("{setting}: {}", causes.join(": ")))
+    CommandError::config(format!("{setting}: {}", error_chain(error)))
 }
 
 impl Producer for PostgresStore {

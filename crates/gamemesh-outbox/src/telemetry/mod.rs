@@ -20,6 +20,7 @@ pub(crate) use self::history::ClaimHistory;
 use self::history::History;
 use self::reference::Metrics;
 use crate::bus::{BusError, Receipt};
+use crate::error_chain;
 use crate::event::Event;
 use crate::store::dead_letters::Action;
 use crate::store::{Backlog, Outcome, Settled, StoreError};
@@ -283,18 +284,6 @@ fn outcome(receipt: &Receipt) -> &'static str {
         Ok(_) => "acked",
         Err(error) => error.kind().name(),
     }
-}
-
-/// Writes an error and its causes on one line.
-fn error_chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
