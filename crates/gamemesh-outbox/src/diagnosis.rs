@@ -31,6 +31,18 @@ pub struct Check {
     pub risk: &'static str,
 }
 
+/// Declares the checks of an adapter: the name of each, what it looks at, and the risk.
+macro_rules! checks {
+    ($($name:ident = $check:literal, $looks_at:literal, $risk:literal;)*) => {
+        /// Everything that is looked at, in the order of the findings.
+        pub static CHECKS: [&$crate::diagnosis::Check; [$($check),*].len()] = [$(&$name),*];
+
+        $(pub(super) static $name: $crate::diagnosis::Check =
+            $crate::diagnosis::Check { name: $check, looks_at: $looks_at, risk: $risk };)*
+    };
+}
+pub(crate) use checks;
+
 /// What one check found.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Finding {

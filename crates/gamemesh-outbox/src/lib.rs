@@ -24,6 +24,7 @@ pub mod crash_point;
 #[cfg(all(not(feature = "crash-points"), any(feature = "nats", feature = "postgres", feature = "sqlite")))]
 mod crash_point;
 pub mod diagnosis;
+mod error_chain;
 pub mod event;
 pub mod producer;
 #[cfg(feature = "relay")]
@@ -37,5 +38,6 @@ pub mod validate;
 pub mod wire;
 
 pub use carrier::{Carrier, inject_carrier, resume_from_carrier};
+pub use error_chain::error_chain;
 pub use event::{Event, NewEvent};
 pub use producer::{OutboxPublisher, OutboxTransaction, PublishError};

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use gamemesh_outbox::error_chain;
 use gamemesh_outbox::relay::RelayError;
 use gamemesh_outbox::store::{StoreError, StoreErrorKind};
 
@@ -32,7 +33,8 @@ impl Kind {
 }
 
 /// Why a command ended without doing its work.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
 pub struct CommandError {
     kind: Kind,
     message: String,
@@ -70,13 +72,7 @@ impl CommandError {
 
     /// Writes the message and its causes on one line, for the log.
     pub fn line(&self) -> String {
-        let causes = self.causes().map(|cause| format!(": {cause}"));
-        std::iter::once(self.message.clone()).chain(causes).collect()
-    }
-
-    fn causes(&self) -> impl Iterator<Item = &dyn Error> {
-        let first = self.source.as_deref().map(|source| source as &dyn Error);
-        std::iter::successors(first, |&cause| cause.source())
+        error_chain(self)
     }
 
     /// Prints the error to standard error and returns the exit code.
@@ -86,7 +82,7 @@ impl CommandError {
             eprintln!("{title}: {line}");
         }
         let mut hints: Vec<String> = self.hint.iter().cloned().collect();
-        for cause in self.causes().map(ToString::to_string) {
+        for cause in std::iter::successors(self.source(), |&cause| cause.source()).map(ToString::to_string) {
             // A store's error may say what would help.
             let (cause, hint) = cause.split_once("; hint: ").unwrap_or((&cause, ""));
             eprintln!("Caused by: {cause}");

@@ -11,7 +11,7 @@ use gamemesh_outbox::store::schema::Schema;
 use gamemesh_outbox::store::{
     Claim, ClaimLimit, HealthCheck, OnPublished, Outcome, Prune, Route, SettlePolicy, Store, StoreErrorKind,
 };
-use gamemesh_outbox::{Event, NewEvent, OutboxPublisher};
+use gamemesh_outbox::{Event, NewEvent, OutboxPublisher, error_chain};
 use outbox_testkit::servers::{PostgresServer, TestDatabase};
 use outbox_testkit::{claim_now, wait_until};
 use tokio_postgres::Client;
@@ -61,10 +61,6 @@ async fn insert_old_style(client: &Client, payload: &str) -> Uuid {
 
 async fn count(client: &Client, from: &str) -> i64 {
     client.query_one(&format!("SELECT count(*) FROM {from}"), &[]).await.unwrap().get(0)
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {}", chain(source)))
 }
 
 #[tokio::test]
@@ -517,7 +513,7 @@ async fn a_server_that_is_away_is_unavailable_and_says_no_secret() {
     assert!(health.starts_with("cannot connect to PostgreSQL: "), "{health}");
     let migrate = store.migrate_up().await.unwrap_err();
     assert_eq!(migrate.kind(), StoreErrorKind::Unavailable);
-    for shown in [chain(&error), health, chain(&migrate), format!("{store:?} {error:?} {migrate:?}")] {
+    for shown in [error_chain(&error), health, error_chain(&migrate), format!("{store:?} {error:?} {migrate:?}")] {
         assert!(!shown.contains("s3cret"), "{shown}");
     }
 }
@@ -532,7 +528,11 @@ async fn a_revoked_privilege_is_loud_and_may_be_over_later() {
     let weak = PostgresStore::new(PostgresConfig::from_dsn(&weak).unwrap()).unwrap();
     let error = claim_now(&weak, &limit()).await.expect_err("locking a row needs UPDATE");
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
-    assert!(chain(&error).contains("permission denied for table outbox_events (SQLSTATE 42501)"), "{}", chain(&error));
+    assert!(
+        error_chain(&error).contains("permission denied for table outbox_events (SQLSTATE 42501)"),
+        "{}",
+        error_chain(&error)
+    );
     client.batch_execute(&format!("GRANT UPDATE ON outbox_events TO {role}")).await.unwrap();
     assert!(claim_now(&weak, &limit()).await.unwrap().is_some());
     drop(weak);
@@ -551,7 +551,7 @@ async fn every_statement_prepares() {
             if name.ends_with(".sql") && !name.starts_with("sqlite") {
                 let statement = std::fs::read_to_string(&path).unwrap();
                 assert!(statement.starts_with("-- "), "{name} says why it is as it is");
-                client.prepare(&statement).await.unwrap_or_else(|error| panic!("{name}: {}", chain(&error)));
+                client.prepare(&statement).await.unwrap_or_else(|error| panic!("{name}: {}", error_chain(&error)));
                 prepared += 1;
             }
         }

@@ -299,6 +299,7 @@ const LAYERS: [Layers; 4] = [
         named_by: &["crate::"],
         modules: &[
             "crash_point",
+            "error_chain",
             "renew",
             "diagnosis",
             "carrier",

@@ -1,6 +1,8 @@
 use std::error::Error;
 use std::fmt;
 
+use crate::error_chain;
+
 /// Whose fault a failed publish is. There is one kind for each different reaction of the relay, see
 /// `relay::decide`.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -59,14 +61,7 @@ impl BusError {
 
     /// Returns the message and its causes on one line, as `last_error` keeps it.
     pub fn chain(&self) -> String {
-        let mut text = self.message.clone();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
+        error_chain(self)
     }
 }
 

@@ -1,8 +1,9 @@
 //! What the relay tells the outside: each thing that happens has one function here, which counts it, logs it and reports
 //! it to whoever watches [`Telemetry::progress`].
 
+mod about;
+mod handle;
 mod history;
-mod metrics;
 pub mod reference;
 
 use std::error::Error;
@@ -14,10 +15,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use self::handle::stamp;
 pub(crate) use self::history::ClaimHistory;
 use self::history::History;
-use self::metrics::{Metrics, stamp};
+use self::reference::Metrics;
 use crate::bus::{BusError, Receipt};
+use crate::error_chain;
 use crate::event::Event;
 use crate::store::dead_letters::Action;
 use crate::store::{Backlog, Outcome, Settled, StoreError};
@@ -82,18 +85,19 @@ impl Telemetry {
     pub fn new(service: &str) -> Self {
         let progress = Progress { bus_up: true, store_up: true, ..Progress::default() };
         let (metrics, history) = (Metrics::new(service), History::new(service));
+        metrics.bus_up.set(1);
         let shared = Shared { metrics, history, progress: watch::Sender::new(progress) };
         Self { shared: Arc::new(shared) }
     }
 
     /// Says which version runs, and which migration is the newest that it knows.
     pub fn built(&self, version: &str, schema: i64) {
-        self.metrics().build(version, schema);
+        self.metrics().build_info.say([version.to_owned(), schema.to_string()]);
     }
 
     /// Counts `count` dead letters that a person requeued or discarded.
     pub fn audited(&self, action: Action, count: u64) {
-        self.metrics().audit_actions(action.as_str(), count);
+        self.metrics().audit_actions.inc_by(action.as_str(), count);
     }
 
     /// Returns the metrics in the OpenMetrics text format.
@@ -155,7 +159,7 @@ impl Telemetry {
         metrics.publish_duration_seconds.observe(took.as_secs_f64());
         let now = Timestamp::now();
         let outcomes = receipts.chunk_by(|one, next| outcome(one) == outcome(next));
-        outcomes.for_each(|same| metrics.attempts(outcome(&same[0]), same.len() as u64));
+        outcomes.for_each(|same| metrics.publish_attempts.inc_by(outcome(&same[0]), same.len() as u64));
         for (event, receipt) in events.iter().zip(receipts) {
             if receipt.is_ok() {
                 // Two clocks: an event from the future took no time.
@@ -276,18 +280,6 @@ fn outcome(receipt: &Receipt) -> &'static str {
     }
 }
 
-/// Writes an error and its causes on one line.
-fn error_chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -331,7 +323,7 @@ mod tests {
         let ack = |duplicate| Ok(crate::bus::Ack { duplicate });
         let failed = crate::bus::BusErrorKind::ALL.map(|kind| Err(BusError::new(kind, "no")));
         for receipt in failed.into_iter().chain([ack(true), ack(false)]) {
-            telemetry.metrics().attempts(outcome(&receipt), 1);
+            telemetry.metrics().publish_attempts.inc_by(outcome(&receipt), 1);
         }
         assert_eq!(labelled(&telemetry), before);
         assert!(telemetry.encode_metrics().contains("action=\"requeue\"} 3\n"));

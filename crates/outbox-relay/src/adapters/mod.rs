@@ -22,7 +22,7 @@ use gamemesh_outbox::store::dead_letters::DeadLetters;
 use gamemesh_outbox::store::overview::Overviews;
 use gamemesh_outbox::store::schema::{Migration, Schema};
 use gamemesh_outbox::store::{self, HealthCheck, Prune, Store};
-use gamemesh_outbox::{NewEvent, OutboxPublisher};
+use gamemesh_outbox::{NewEvent, OutboxPublisher, error_chain};
 
 use crate::report::CommandError;
 use crate::settings::load::Values;
@@ -184,9 +184,7 @@ fn tls_files(values: &Values, [ca, cert, key]: [&Setting<PathBuf>; 3]) -> TlsFil
 
 /// Says which setting an adapter could not use. Adapters keep secrets out of their errors.
 fn invalid(setting: &str, error: &dyn std::error::Error) -> CommandError {
-    let causes = std::iter::successors(Some(error), |&cause| cause.source());
-    let causes: Vec<String> = causes.map(ToString::to_string).collect();
-    CommandError::config(format!("{setting}: {}", causes.join(": ")))
+    CommandError::config(format!("{setting}: {}", error_chain(error)))
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use gamemesh_outbox::store::Status;
 
 use super::findings::Findings;
-use super::index::{Did, Index, Life, Sent, Step};
+use super::index::Index;
+use super::lives::{Did, Life, Sent, Step};
 use super::rules::Rule;
 use crate::history::{Fault, SettleKind};
 

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 
 use super::findings::Findings;
-use super::index::{Did, Index, Step};
+use super::index::Index;
+use super::lives::{Did, Step};
 use super::rules::Rule;
 use crate::history::{Configuration, Fault, Nanos, Row};
 

@@ -5,16 +5,13 @@ use std::collections::HashMap;
 use gamemesh_outbox::store::Status;
 
 use super::findings::Findings;
-use super::index::{Did, End, Index, Run, Step};
+use super::index::Index;
+use super::lives::{Did, End, Run, Step};
 use super::rules::Rule;
-use crate::history::{Counters, Fault, Nanos, ReceiptKind, Rest, SettleKind, Target};
-
-/// A commit that does not wait for the disk is there after at most three times `wal_writer_delay` (200 ms); until then a
-/// crash of the database takes it back.
-const COMMIT_AT_RISK: Nanos = 1_000_000_000;
+use crate::history::{Counters, ReceiptKind, Rest, SettleKind};
 
 pub(super) fn check(index: &Index<'_>, findings: &mut Findings) {
-    let Some(rest) = &index.facts().rest else { return };
+    let Some(rest) = &index.facts().rest else { return findings.cannot_check(Rule::I12) };
     gauges(index, rest, findings);
     counters(index, rest, findings);
     settlements(index, findings);
@@ -96,7 +93,7 @@ fn settlements(index: &Index<'_>, findings: &mut Findings) {
             };
             let committed =
                 |step: Step<'_>| wanted.contains(&step.did) && sent.claim.may_have_committed(step.change.at, tolerance);
-            if !life.steps().any(committed) && !may_be_taken_back(index, at) {
+            if !life.steps().any(committed) && !index.may_be_taken_back(at) {
                 let (relay, number) = (index.runs[sent.claim.run].relay, sent.claim.number);
                 findings.of(Rule::I12, life.id, || {
                     format!("settled by {relay} (claim {number}), and the table has nothing of it")
@@ -104,13 +101,6 @@ fn settlements(index: &Index<'_>, findings: &mut Findings) {
             }
         }
     }
-}
-
-/// Says whether a crash of the database may have taken back what was confirmed at that time.
-pub(super) fn may_be_taken_back(index: &Index<'_>, settled: Nanos) -> bool {
-    let crashes = index.history.faults.iter().filter(|record| record.fault == Fault::Outage(Target::Database));
-    let from = settled.saturating_sub(index.tolerance());
-    crashes.into_iter().any(|crash| crash.meets(from, settled.saturating_add(COMMIT_AT_RISK)))
 }
 
 /// What a relay counted as acknowledged is on the bus.

@@ -4,7 +4,8 @@ use gamemesh_outbox::store::OnPublished;
 use gamemesh_outbox::store::dead_letters::Action;
 
 use super::findings::Findings;
-use super::index::{Did, Index, Life, Step};
+use super::index::Index;
+use super::lives::{Did, Life, Step};
 use super::rules::Rule;
 use crate::history::Op;
 

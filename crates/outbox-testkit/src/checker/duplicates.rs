@@ -1,8 +1,8 @@
 //! Every duplicate has a recorded cause.
 
-use super::counters::may_be_taken_back;
 use super::findings::Findings;
-use super::index::{Did, End, Index, Life, Run, Sent};
+use super::index::Index;
+use super::lives::{Did, End, Life, Run, Sent};
 use super::rules::Rule;
 use super::seen::Seen;
 use crate::history::{Fault, Nanos, ReceiptKind, Target};
@@ -81,7 +81,7 @@ fn cause(index: &Index<'_>, life: &Life<'_>, sent: &Sent<'_, '_>) -> Option<Caus
         // Its mark is in the table: nothing after it is its doing.
         _ if is_marker => None,
         None => run.death().map(|_| Cause::Death),
-        Some((at, End::Settled { .. })) => may_be_taken_back(index, at).then_some(Cause::LostMark),
+        Some((at, End::Settled { .. })) => index.may_be_taken_back(at).then_some(Cause::LostMark),
         Some((at, End::Abandoned)) => disturbed(index, run, claim.claimed, at).then_some(Cause::LostSettlement),
     }
 }

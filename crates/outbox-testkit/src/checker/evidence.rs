@@ -1,7 +1,8 @@
 //! The records are whole and agree with each other.
 
 use super::findings::Findings;
-use super::index::{End, Index};
+use super::index::Index;
+use super::lives::End;
 use super::rules::Rule;
 use crate::history::{Op, SettleKind, TransactionOutcome};
 use std::collections::HashMap;

@@ -5,7 +5,8 @@ use gamemesh_outbox::event::Headers;
 use jiff::Timestamp;
 
 use super::findings::Findings;
-use super::index::{Index, Life};
+use super::index::Index;
+use super::lives::Life;
 use super::rules::Rule;
 use crate::history::{Delivery, Envelope, Inserted, Op, Payload};
 

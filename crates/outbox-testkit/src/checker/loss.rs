@@ -3,7 +3,8 @@
 use gamemesh_outbox::store::Status;
 
 use super::findings::Findings;
-use super::index::{Index, Life};
+use super::index::Index;
+use super::lives::Life;
 use super::rules::Rule;
 use crate::history::TransactionOutcome;
 

@@ -26,6 +26,7 @@ mod evidence;
 mod findings;
 mod index;
 mod integrity;
+mod lives;
 mod loss;
 mod operators;
 mod ownership;
@@ -33,6 +34,7 @@ mod report;
 mod rules;
 mod seen;
 mod shutdown;
+mod sightings;
 mod states;
 mod timeline;
 
@@ -47,7 +49,7 @@ use crate::history::History;
 pub fn check(history: &History) -> Report {
     let mut findings = Findings::default();
     let index = Index::new(history, &mut findings);
-    seen::count(&index, &mut findings);
+    sightings::count(&index, &mut findings);
 
     evidence::check(&index, &mut findings);
     states::check(&index, &mut findings);
@@ -61,5 +63,5 @@ pub fn check(history: &History) -> Report {
     clocks::check(&index, &mut findings);
     counters::check(&index, &mut findings);
     duplicates::check(&index, &mut findings);
-    findings.report(&index)
+    findings.report(index.began(), |id| timeline::of(&index, id))
 }

@@ -6,7 +6,8 @@ use gamemesh_outbox::store::dead_letters::Action;
 use uuid::Uuid;
 
 use super::findings::Findings;
-use super::index::{Did, Index, Life};
+use super::index::Index;
+use super::lives::{Did, Life};
 use super::rules::Rule;
 use crate::history::{Change, Fault, Op};
 

@@ -1,7 +1,8 @@
 //! I3, one owner at a time, and I4, acknowledged before marked.
 
 use super::findings::Findings;
-use super::index::{Index, Life};
+use super::index::Index;
+use super::lives::Life;
 use super::rules::Rule;
 use crate::history::{Nanos, SettleKind};
 

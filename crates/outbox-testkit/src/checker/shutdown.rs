@@ -1,7 +1,8 @@
 //! I8: a clean stop. The duplicates that a stop must not cause are counted where all duplicates are.
 
 use super::findings::Findings;
-use super::index::{Index, Run};
+use super::index::Index;
+use super::lives::Run;
 use super::rules::Rule;
 use crate::history::{Exit, Nanos};
 

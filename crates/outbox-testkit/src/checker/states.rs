@@ -4,7 +4,8 @@
 use gamemesh_outbox::store::Status;
 
 use super::findings::Findings;
-use super::index::{Did, Index};
+use super::index::Index;
+use super::lives::Did;
 use super::rules::Rule;
 
 pub(super) fn check(index: &Index<'_>, findings: &mut Findings) {

@@ -2,7 +2,8 @@
 
 use uuid::Uuid;
 
-use super::index::{Claim, Did, End, Index, Life, Sent, Step};
+use super::index::Index;
+use super::lives::{Claim, Did, End, Life, Sent, Step};
 use super::report::Evidence;
 use crate::history::{Delivery, Nanos, Op};
 

@@ -38,7 +38,7 @@ enum Way {
 impl BusPublisher for SimBus {
     async fn publish(&self, events: &[Event]) -> Vec<Receipt> {
         let (world, process) = (&self.world, &self.process);
-        process.step(world, Met::KilledBeforePublish).await;
+        world.step(process, Met::KilledBeforePublish).await;
         world.bus_latency().await;
         let timeout_after = world.plan.publish_timeout();
         if process.cut.load(Ordering::Relaxed) {
@@ -57,7 +57,7 @@ impl BusPublisher for SimBus {
         tokio::spawn(serve(world.clone(), process.clone(), events.to_vec(), answers.clone(), done));
         // Either way what is there counts.
         let _ = timeout(timeout_after, all_done).await;
-        process.step(world, Met::KilledAfterPublish).await;
+        world.step(process, Met::KilledAfterPublish).await;
         let answers = std::mem::take(&mut *answers.lock().expect("no code panics while it holds the lock"));
         let unknown = || Err(BusError::new(BusErrorKind::Unknown, "no answer in time"));
         let mut receipts: Vec<Receipt> = answers.into_iter().map(|answer| answer.unwrap_or_else(unknown)).collect();
@@ -92,7 +92,7 @@ async fn serve(
         }
         let fatal = !world.state().healed && world.dice.chance(world.plan.kill_rate);
         if fatal && !process.is_dead() {
-            process.die(&world, Met::KilledWhilePublishing);
+            world.kill(&process, Met::KilledWhilePublishing);
         }
         if !world.state().healed && world.dice.chance(world.plan.stop_rate) {
             world.met(Met::StoppedWhilePublishing);

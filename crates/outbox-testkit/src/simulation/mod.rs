@@ -16,6 +16,8 @@ mod operators;
 mod plan;
 mod process;
 mod producers;
+mod replicas;
+mod session;
 mod store;
 mod trouble;
 mod world;
@@ -34,7 +36,8 @@ use uuid::Uuid;
 use self::dice::Dice;
 pub use self::met::{Met, Tally};
 use self::plan::{Plan, REST_WITHIN, nanos};
-use self::process::{Process, Wanted};
+use self::process::Process;
+use self::replicas::Wanted;
 use self::world::{Clock, World, nanos_of, pause};
 use crate::history::collect::metrics;
 use crate::history::collect::relay::Witness;
@@ -78,12 +81,12 @@ async fn live(seed: u64) -> Run {
     let witness = Witness::new(recorder.clone(), move || clock.nanos());
     let _listening = tracing::subscriber::set_default(tracing_subscriber::registry().with(witness.layer()));
     let world = World::new(plan, dice, clock, recorder, witness);
-    world.plan.tell(&world);
+    world.plan.tells().for_each(|met| world.met(met));
 
     let (want, wanted) = watch::channel(Wanted::All);
     let mut replicas = JoinSet::new();
     for number in 0..world.plan.replicas.len() {
-        replicas.spawn(process::supervise(world.clone(), number, wanted.clone()));
+        replicas.spawn(replicas::supervise(world.clone(), number, wanted.clone()));
     }
     let mut busy = JoinSet::new();
     for number in 1..=world.plan.producers {

@@ -6,7 +6,6 @@ use gamemesh_outbox::validate::Validator;
 
 use super::dice::Dice;
 use super::met::Met;
-use super::world::World;
 use crate::history::{Configuration, Nanos};
 
 /// Everything about a run that is drawn before it begins.
@@ -148,7 +147,8 @@ impl Plan {
         }
     }
 
-    pub(super) fn tell(&self, world: &World) {
+    /// Lists what a run by this plan meets before it begins.
+    pub(super) fn tells(&self) -> impl Iterator<Item = Met> {
         let quiet = self.faults == 0 && self.fault_rate == 0 && self.kill_rate == 0;
         let tells = [
             (Met::QuietRun, quiet),
@@ -159,7 +159,7 @@ impl Plan {
             (Met::Pruning, self.policy.retention.is_some()),
             (Met::Deduplicating, !self.duplicate_window.is_zero()),
         ];
-        tells.into_iter().filter(|(_, is)| *is).for_each(|(met, _)| world.met(met));
+        tells.into_iter().filter(|(_, is)| *is).map(|(met, _)| met)
     }
 }
 

@@ -1,19 +1,13 @@
-use std::future::pending;
+use std::future::{Future, pending};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 
-use gamemesh_outbox::relay::{PruneConfig, Relay, RelayError, prune};
 use gamemesh_outbox::telemetry::Telemetry;
 use tokio::sync::{Notify, watch};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::AbortHandle;
 
-use super::bus::SimBus;
-use super::met::Met;
 use super::plan::Policy;
-use super::store::SimStore;
-use super::world::{World, pause};
-use crate::history::collect::metrics;
-use crate::history::{Exit, Fault, RelayRun};
+use crate::history::RelayRun;
 
 /// One run of one replica, as the world around it sees it.
 #[derive(Debug)]
@@ -33,59 +27,23 @@ pub(super) struct Process {
 }
 
 impl Process {
-    fn new(world: &World, name: &str, policy: Policy) -> Arc<Self> {
-        let last = world.witness.run(name);
-        Arc::new(Self {
-            run: RelayRun { run: last.run + 1, ..last },
+    pub(super) fn new(run: RelayRun, policy: Policy) -> Self {
+        Self {
             policy: policy.number,
-            telemetry: Telemetry::new(name),
+            telemetry: Telemetry::new(&run.name),
+            run,
             dead: AtomicBool::new(false),
             frozen: AtomicBool::new(false),
             thawed: Notify::new(),
             cut: AtomicBool::new(false),
             stop: watch::Sender::new(false),
             task: OnceLock::new(),
-        })
-    }
-
-    /// Starts it; returns when it has said so.
-    async fn start(
-        world: &Arc<World>,
-        number: usize,
-        policy: Policy,
-    ) -> (Arc<Self>, JoinHandle<Result<(), RelayError>>) {
-        let name = &format!("relay-{}", number + 1);
-        let config = world.plan.replica(number, policy);
-        let process = Self::new(world, name, policy);
-        let store = SimStore { world: world.clone(), process: process.clone() };
-        let bus = SimBus { world: world.clone(), process: process.clone() };
-        let relay = Relay::new(store.clone(), bus, config, process.telemetry.clone());
-        let mut stopped = process.stop.subscribe();
-        let (retention, batch) = (policy.retention, world.dice.pick(&[1, 3, 100]));
-        let telemetry = process.telemetry.clone();
-        let life = async move {
-            let stop = async move { stopped.wait_for(|stop| *stop).await.map(drop).expect("the process lives") };
-            let pruning = async move {
-                let Some(retention) = retention else { return pending().await };
-                let interval = store.world.dice.millis(200..=1_500);
-                prune(&store, PruneConfig { retention, batch, interval }, &telemetry, pending()).await;
-            };
-            tokio::select! {
-                biased;
-                ended = relay.run(stop) => ended,
-                () = pruning => unreachable!("nobody stops it"),
-            }
-        };
-        let task = tokio::spawn(life);
-        process.task.set(task.abort_handle()).expect("it is started once");
-        while world.witness.run(name) != process.run {
-            tokio::task::yield_now().await;
         }
-        (process, task)
     }
 
-    pub(super) fn is_dead(&self) -> bool {
-        self.dead.load(Ordering::Relaxed)
+    /// Says what runs it.
+    pub(super) fn started(&self, task: AbortHandle) {
+        self.task.set(task).expect("it is started once");
     }
 
     /// Lets through what a living process does; a frozen one waits, and a dead one for ever.
@@ -98,87 +56,36 @@ impl Process {
         }
     }
 
-    /// A step at which it may die.
-    pub(super) async fn step(&self, world: &World, met: Met) {
-        self.gate().await;
-        let fatal = !world.state().healed && world.dice.chance(world.plan.kill_rate);
-        if fatal && self.die(world, met) {
-            pending().await
-        }
+    pub(super) fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Relaxed)
     }
 
-    /// Kills it, unless it is gone already: from here on nothing that it does has an effect.
-    pub(super) fn die(&self, world: &World, met: Met) -> bool {
-        if self.dead.swap(true, Ordering::Relaxed) {
-            return false;
-        }
-        world.met(met);
-        if *self.stop.borrow() {
-            world.met(Met::KilledWhileStopping);
-        }
-        world.fault(Fault::Kill(self.run.clone()), met.name());
-        world.witness.exited(&self.run.name, Exit::Signal(9));
+    /// Ends it, for good; says whether it was there until now.
+    pub(super) fn end(&self) -> bool {
+        !self.dead.swap(true, Ordering::Relaxed)
+    }
+
+    /// Takes it off its task, wherever that is.
+    pub(super) fn abort(&self) {
         self.task.get().expect("it was started").abort();
-        true
     }
 
     pub(super) fn stop(&self) {
         self.stop.send_replace(true);
     }
 
+    pub(super) fn is_stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Waits until it is asked to stop.
+    pub(super) fn stop_requested(&self) -> impl Future<Output = ()> + use<> {
+        let mut stopped = self.stop.subscribe();
+        async move { stopped.wait_for(|stop| *stop).await.map(drop).expect("the process lives") }
+    }
+
     pub(super) fn freeze(&self, frozen: bool) {
         self.frozen.store(frozen, Ordering::Relaxed);
         self.thawed.notify_waiters();
-    }
-}
-
-/// Which replicas are to run.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Wanted {
-    All,
-    Only(usize),
-    None,
-}
-
-impl Wanted {
-    pub(super) fn includes(self, replica: usize) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only(number) => number == replica,
-            Self::None => false,
-        }
-    }
-}
-
-/// Keeps one replica running as long as it is wanted, and starts it again whenever it is gone.
-pub(super) async fn supervise(world: Arc<World>, number: usize, mut wanted: watch::Receiver<Wanted>) {
-    loop {
-        let policy = world.state().policy;
-        let (process, task) = Process::start(&world, number, policy).await;
-        let cut = world.plan.half_broken && number == 0;
-        process.cut.store(cut, Ordering::Relaxed);
-        world.state().processes[number] = Some(process.clone());
-        if !wanted.borrow().includes(number) {
-            process.stop();
-        }
-        let ended = task.await;
-        world.state().processes[number] = None;
-        match ended {
-            // It was killed, and its end is on record.
-            Err(error) if error.is_cancelled() => {}
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-            Ok(ended) if !process.dead.swap(true, Ordering::Relaxed) => {
-                world.witness.exited(&process.run.name, Exit::Code(i32::from(ended.is_err())));
-                let counters = metrics::counters(process.run.clone(), &process.telemetry.encode_metrics());
-                world.state().counters.push(counters.expect("a relay has every counter"));
-            }
-            Ok(_) => {}
-        }
-        tokio::select! {
-            biased;
-            _ = wanted.wait_for(|wanted| !wanted.includes(number)) => return,
-            () = pause(world.dice.millis(0..=2_000)) => {}
-        }
-        world.met(Met::Restarted);
     }
 }

@@ -1,4 +1,4 @@
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::met::Met;
 use super::process::Process;
+use super::session::Session;
 use super::world::{World, pause};
 use crate::history::Fault;
 
@@ -22,25 +23,6 @@ use crate::history::Fault;
 pub(super) struct SimStore {
     pub world: Arc<World>,
     pub process: Arc<Process>,
-}
-
-/// What the server keeps of a claim: as long as the session lives, so does the claim.
-#[derive(Debug)]
-pub(super) struct Session(Mutex<Option<MemoryClaim>>);
-
-impl Session {
-    fn take(&self) -> Option<MemoryClaim> {
-        self.0.lock().expect("no code panics while it holds the lock").take()
-    }
-
-    /// Ends it, which gives its rows back; says whether there was one.
-    pub(super) fn end(&self) -> bool {
-        self.take().is_some()
-    }
-
-    fn is_alive(&self) -> bool {
-        self.0.lock().expect("no code panics while it holds the lock").is_some()
-    }
 }
 
 impl World {
@@ -85,7 +67,7 @@ impl Store for SimStore {
 impl SimStore {
     async fn claim_now(&self, limit: &ClaimLimit) -> Result<Option<SimClaim>, StoreError> {
         let (world, process) = (&self.world, &self.process);
-        process.step(world, Met::KilledBeforeClaim).await;
+        world.step(process, Met::KilledBeforeClaim).await;
         world.ask_store(Met::ClaimRefused).await?;
         let Some(claim) = world.store.claim_now(limit) else {
             world.store_latency().await;
@@ -94,7 +76,7 @@ impl SimStore {
         };
         let claim = SimClaim::begin(self.clone(), claim, limit.lifetime);
         world.store_latency().await;
-        process.step(world, Met::KilledAfterClaim).await;
+        world.step(process, Met::KilledAfterClaim).await;
         if claim.session.is_alive() { Ok(Some(claim)) } else { Err(unavailable("the connection was lost")) }
     }
 }
@@ -125,7 +107,7 @@ impl SimClaim {
     fn begin(store: SimStore, mut claim: MemoryClaim, lifetime: Duration) -> Self {
         let world = store.world.clone();
         let (events, more_due) = (claim.take_events(), claim.more_due());
-        let session = Arc::new(Session(Mutex::new(Some(claim))));
+        let session = Arc::new(Session::new(claim));
         world.state().sessions.push(Arc::downgrade(&session));
         let breaks = world.goes_wrong(Met::SessionLost);
         let ends_after = if breaks { world.dice.millis(0..=600).min(lifetime) } else { lifetime };
@@ -156,7 +138,7 @@ impl Claim for SimClaim {
 
     async fn settle(self: Box<Self>, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {
         let SimStore { world, process } = self.store.clone();
-        process.step(&world, Met::KilledBeforeSettle).await;
+        world.step(&process, Met::KilledBeforeSettle).await;
         let Some(claim) = self.session.take() else {
             world.met(Met::SettledTooLate);
             return Err(unavailable("the session was ended"));
@@ -165,7 +147,7 @@ impl Claim for SimClaim {
         let (answer, answered) = oneshot::channel();
         tokio::spawn(commit(self.store.clone(), claim, outcomes, *policy, answer));
         let answered = answered.await.unwrap_or_else(|_| Err(unavailable("the answer to the commit was lost")));
-        process.step(&world, Met::KilledAfterCommit).await;
+        world.step(&process, Met::KilledAfterCommit).await;
         answered
     }
 }
@@ -182,7 +164,7 @@ async fn commit(
     world.store_latency().await;
     let fatal = !world.state().healed && world.dice.chance(world.plan.kill_rate);
     if fatal && !process.is_dead() {
-        process.die(&world, Met::KilledBeforeCommit);
+        world.kill(&process, Met::KilledBeforeCommit);
     }
     if process.is_dead() {
         // The commit was on its way already, or never will be.

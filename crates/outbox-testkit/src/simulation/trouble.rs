@@ -67,7 +67,7 @@ pub(super) async fn trouble(world: Arc<World>) {
         Trouble::Reconfigure => reconfigure(&world).await,
         Trouble::Kill => {
             if let Some(process) = world.some_process() {
-                process.die(&world, Met::KilledAtAnyTime);
+                world.kill(&process, Met::KilledAtAnyTime);
             }
         }
         Trouble::Stop => {

@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
@@ -12,9 +13,9 @@ use super::dice::Dice;
 use super::met::{Met, Tally};
 use super::plan::{Plan, Policy};
 use super::process::Process;
-use super::store::Session;
+use super::session::Session;
 use crate::history::collect::relay::Witness;
-use crate::history::{Counters, Fault, FaultRecord, Nanos, Recorder};
+use crate::history::{Counters, Exit, Fault, FaultRecord, Nanos, Recorder};
 
 /// When every run begins, by its own clock.
 const BEGINNING: &str = "2030-01-01T00:00:00Z";
@@ -137,6 +138,30 @@ impl World {
 
     pub(super) fn fault_since(&self, at: Nanos, until: Option<Nanos>, fault: Fault, details: &str) {
         self.recorder.fault(FaultRecord { at, until, fault, details: details.to_owned() });
+    }
+
+    /// A step of a process at which it may die.
+    pub(super) async fn step(&self, process: &Process, met: Met) {
+        process.gate().await;
+        let fatal = !self.state().healed && self.dice.chance(self.plan.kill_rate);
+        if fatal && self.kill(process, met) {
+            pending().await
+        }
+    }
+
+    /// Kills a process, unless it is gone already: from here on nothing that it does has an effect.
+    pub(super) fn kill(&self, process: &Process, met: Met) -> bool {
+        if !process.end() {
+            return false;
+        }
+        self.met(met);
+        if process.is_stopping() {
+            self.met(Met::KilledWhileStopping);
+        }
+        self.fault(Fault::Kill(process.run.clone()), met.name());
+        self.witness.exited(&process.run.name, Exit::Signal(9));
+        process.abort();
+        true
     }
 
     /// Ends every session, as a server does that crashes or is told to; says how many there were.

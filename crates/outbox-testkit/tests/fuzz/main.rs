@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, and its helpers as well")]
 
 use std::collections::BTreeMap;
-use std::error::Error;
 
 use async_nats::Subject;
 use async_nats::header::{HeaderName, HeaderValue};
@@ -13,7 +12,7 @@ use gamemesh_outbox::bus::redis::{RedisBus, RedisConfig};
 use gamemesh_outbox::event::Headers;
 use gamemesh_outbox::store::postgres::PostgresConfig;
 use gamemesh_outbox::validate::Validator;
-use gamemesh_outbox::{Carrier, Event, NewEvent, wire};
+use gamemesh_outbox::{Carrier, Event, NewEvent, error_chain, wire};
 use jiff::Timestamp;
 use outbox_testkit::bus_suite::event;
 use proptest::collection::{btree_map, vec};
@@ -100,10 +99,6 @@ fn read_lines(wire: &str) -> Headers {
             (name.to_owned(), value.trim().to_owned())
         })
         .collect()
-}
-
-fn chain(error: &dyn Error) -> String {
-    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {}", chain(source)))
 }
 
 proptest! {
@@ -225,7 +220,7 @@ proptest! {
                 // Where the text is no URL, what was meant as a password may be the name of the database.
                 Ok(config) if text.starts_with("postgres://relay") || text.starts_with("host") => format!("{config:?}"),
                 Ok(_) => String::new(),
-                Err(error) => format!("{error:?} {}", chain(&error)),
+                Err(error) => format!("{error:?} {}", error_chain(&error)),
             };
             let nats = NatsConfig { url: text.clone(), ..NatsConfig::default() };
             shown.push_str(&format!("{nats:?}"));

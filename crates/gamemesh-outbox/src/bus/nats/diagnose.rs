@@ -14,29 +14,7 @@ use tokio::time::timeout;
 
 use super::streams::{Found, Problem, covers};
 use super::{CHECK_TIMEOUT, Inner, NatsBus, StreamConfig};
-use crate::diagnosis::{Check, Demands, Diagnose, Finding, span, version};
-
-/// Everything that is looked at, in the order of the findings.
-pub static CHECKS: [&Check; 12] = [
-    &CONNECTION,
-    &VERSION,
-    &TLS,
-    &PAYLOAD,
-    &STREAM,
-    &SUBJECTS,
-    &ACKNOWLEDGEMENT,
-    &STORAGE,
-    &REPLICAS,
-    &RETENTION,
-    &DUPLICATES,
-    &SYNC,
-];
-
-macro_rules! checks {
-    ($($name:ident = $check:literal, $looks_at:literal, $risk:literal;)*) => {
-        $(static $name: Check = Check { name: $check, looks_at: $looks_at, risk: $risk };)*
-    };
-}
+use crate::diagnosis::{Demands, Diagnose, Finding, checks, span, version};
 
 checks! {
     CONNECTION = "nats.connection", "whether the server answers and JetStream is enabled", "no event is published";
@@ -337,6 +315,7 @@ fn judge_duplicates(name: &str, found: &Config, demands: &Demands) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnosis::Check;
     use crate::diagnosis::Severity::{self, Error, Ok, Warning};
 
     const DEMANDS: Demands = Demands {

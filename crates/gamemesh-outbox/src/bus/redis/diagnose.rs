@@ -8,17 +8,8 @@ use redis::ConnectionAddr;
 use tokio::time::{Instant, timeout_at};
 
 use super::{CHECK_TIMEOUT, RedisBus};
-use crate::diagnosis::{Check, Demands, Diagnose, Finding, version};
+use crate::diagnosis::{Demands, Diagnose, Finding, checks, version};
 use crate::store::HealthCheck;
-
-/// Everything that is looked at, in the order of the findings.
-pub static CHECKS: [&Check; 8] = [&CONNECTION, &VERSION, &TLS, &ROLE, &APPEND_ONLY, &EVICTION, &REPLICAS, &PARTITION];
-
-macro_rules! checks {
-    ($($name:ident = $check:literal, $looks_at:literal, $risk:literal;)*) => {
-        $(static $name: Check = Check { name: $check, looks_at: $looks_at, risk: $risk };)*
-    };
-}
 
 checks! {
     CONNECTION = "redis.connection", "whether the server answers", "no event is published";

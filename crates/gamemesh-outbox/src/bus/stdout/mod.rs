@@ -23,7 +23,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::{Instant, timeout_at};
 
 use super::{About, Ack, BusError, BusErrorKind, BusPublisher, Receipt};
-use crate::diagnosis::{Check, Demands, Diagnose, Finding};
+use crate::diagnosis::{Demands, Diagnose, Finding, checks};
 use crate::event::Event;
 use crate::store::HealthCheck;
 use crate::wire;
@@ -152,14 +152,11 @@ fn push_line(out: &mut Vec<u8>, event: &Event) {
     out.extend(wire::envelope(event).iter().copied().map(line_break));
     out.extend_from_slice(b"}\n");
 }
-/// Everything that is looked at.
-pub static CHECKS: [&Check; 1] = [&KEEPS];
 
-static KEEPS: Check = Check {
-    name: "stdout.keeps",
-    looks_at: "whether the bus keeps what it acknowledges",
-    risk: "an event that was written and not stored by the reader is gone",
-};
+checks! {
+    KEEPS = "stdout.keeps", "whether the bus keeps what it acknowledges",
+        "an event that was written and not stored by the reader is gone";
+}
 
 #[async_trait]
 impl<W: Write + Send + 'static> Diagnose for StdoutBus<W> {

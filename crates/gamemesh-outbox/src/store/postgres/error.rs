@@ -1,10 +1,10 @@
-use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
 use deadpool_postgres::PoolError;
 use tokio_postgres::Error;
 
+use crate::error_chain;
 use crate::store::{StoreError, StoreErrorKind, last_error_text};
 
 /// What the server said, without DETAIL: that can quote a whole row, payload included.
@@ -49,11 +49,5 @@ pub(super) fn no_answer(doing: &str, waited: Duration) -> StoreError {
 
 /// Puts an error and its causes on one line.
 pub(super) fn one_line(error: &StoreError) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    last_error_text(&line)
+    last_error_text(&error_chain(error))
 }

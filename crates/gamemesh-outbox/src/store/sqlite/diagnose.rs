@@ -3,28 +3,17 @@
 use async_trait::async_trait;
 
 use super::SqliteStore;
-use crate::diagnosis::{Check, Demands, Diagnose, Finding};
+use crate::diagnosis::{Demands, Diagnose, Finding, checks};
 use crate::store::HealthCheck;
 use crate::store::schema::Schema;
 
-/// Everything that is looked at, in the order of the findings.
-pub static CHECKS: [&Check; 3] = [&SCHEMA, &INDEXES, &JOURNAL];
-
-static SCHEMA: Check = Check {
-    name: "sqlite.schema",
-    looks_at: "whether this version can use the schema",
-    risk: "the relay does not start",
-};
-static INDEXES: Check = Check {
-    name: "sqlite.indexes",
-    looks_at: "whether every index of the migrations is there",
-    risk: "claims and counts read the whole table and slow down as it grows",
-};
-static JOURNAL: Check = Check {
-    name: "sqlite.journal",
-    looks_at: "whether the file is in WAL mode",
-    risk: "readers and writers block each other, and a producer waits for the relay",
-};
+checks! {
+    SCHEMA = "sqlite.schema", "whether this version can use the schema", "the relay does not start";
+    INDEXES = "sqlite.indexes", "whether every index of the migrations is there",
+        "claims and counts read the whole table and slow down as it grows";
+    JOURNAL = "sqlite.journal", "whether the file is in WAL mode",
+        "readers and writers block each other, and a producer waits for the relay";
+}
 
 const DIAGNOSE: &str = include_str!("sql/diagnose.sql");
 

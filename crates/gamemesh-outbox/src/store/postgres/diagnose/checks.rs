@@ -1,29 +1,4 @@
-use crate::diagnosis::Check;
-
-/// Everything that is looked at, in the order of the findings.
-pub static CHECKS: [&Check; 15] = [
-    &CONNECTION,
-    &VERSION,
-    &POOLER,
-    &TLS,
-    &SCHEMA,
-    &INDEXES,
-    &PRIVILEGES,
-    &DURABILITY,
-    &PRODUCERS_COMMITS,
-    &WRITABLE,
-    &HEADROOM,
-    &CLOCK,
-    &HORIZON,
-    &SLOTS,
-    &VACUUM,
-];
-
-macro_rules! checks {
-    ($($name:ident = $check:literal, $looks_at:literal, $risk:literal;)*) => {
-        $(pub(super) static $name: Check = Check { name: $check, looks_at: $looks_at, risk: $risk };)*
-    };
-}
+use crate::diagnosis::checks;
 
 checks! {
     CONNECTION = "postgres.connection", "whether the database answers", "no event leaves the outbox";
