@@ -7,7 +7,6 @@ macro_rules! statements {
 }
 
 statements! {
-    APPLIED = "applied.sql";
     BACKLOG = "backlog.sql";
     CHARGE = "charge.sql";
     CLAIM = "claim.sql";
@@ -28,6 +27,10 @@ statements! {
     DIAGNOSE_TABLE = "diagnose_table.sql";
     LOCK_DUE = "lock_due.sql";
     MARK_PUBLISHED = "mark_published.sql";
+    MIGRATION_APPLIED = "migration_applied.sql";
+    MIGRATION_REVERTED = "migration_reverted.sql";
+    MIGRATIONS = "migrations.sql";
+    MIGRATIONS_TABLE = "migrations_table.sql";
     OVERVIEW = "overview.sql";
     PRUNE = "prune.sql";
     READ_ONE = "read_one.sql";
