@@ -6,6 +6,7 @@ mod bus;
 mod checker;
 mod dead_letters;
 mod history;
+mod migrations;
 mod postgres;
 mod relay;
 mod sqlite;

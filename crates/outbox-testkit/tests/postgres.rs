@@ -1,7 +1,7 @@
 //! What only PostgreSQL has: migrations of tables that exist already, the SQL function for producers, connections that
 //! die with a claim.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -545,16 +545,33 @@ async fn every_statement_prepares() {
     let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gamemesh-outbox/src");
     let mut prepared = 0;
     for folder in ["store/postgres/sql", "producer/sql"] {
-        for entry in std::fs::read_dir(library.join(folder)).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if name.ends_with(".sql") && !name.starts_with("sqlite") {
-                let statement = std::fs::read_to_string(&path).unwrap();
-                assert!(statement.starts_with("-- "), "{name} says why it is as it is");
-                client.prepare(&statement).await.unwrap_or_else(|error| panic!("{name}: {}", error_chain(&error)));
-                prepared += 1;
-            }
+        for (name, statement) in statements(&library.join(folder)) {
+            client.prepare(&statement).await.unwrap_or_else(|error| panic!("{name}: {}", error_chain(&error)));
+            prepared += 1;
         }
     }
     assert!(prepared >= 17, "{prepared}");
+}
+
+/// Reads the statements of a folder. Where one says `{name}` it goes on as in the file of that name, which is then no
+/// statement of its own.
+fn statements(folder: &Path) -> BTreeMap<String, String> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if let Some(name) = name.strip_suffix(".sql").filter(|name| !name.starts_with("sqlite")) {
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(text.starts_with("-- "), "{name} says why it is as it is");
+            files.insert(format!("{{{name}}}"), text);
+        }
+    }
+    let mut statements = files.clone();
+    statements.retain(|name, _| !files.values().any(|text| text.contains(name)));
+    for statement in statements.values_mut() {
+        while let Some((name, text)) = files.iter().find(|(name, _)| statement.contains(*name)) {
+            *statement = statement.replace(name, text.trim_end());
+        }
+    }
+    statements
 }

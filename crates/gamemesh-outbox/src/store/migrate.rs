@@ -1,10 +1,11 @@
-//! Applies and takes back numbered steps on any database that sqlx can migrate.
+//! Applies and takes back numbered steps: which are missing, in what order, and whether they are still the same.
 //!
-//! Everything runs inside one transaction of the caller's, which also holds the lock: the schema never stops half-way,
+//! Everything runs inside one transaction of the store's, which also holds the lock: the schema never stops half-way,
 //! and no lock outlives a lost connection or a pooler's idea of a session.
 
-use sqlx::migrate::{Migrate, MigrateError, Migration as Step, MigrationType};
-use sqlx::{Error, SqlSafeStr};
+use std::future::Future;
+
+use sha2::{Digest, Sha384};
 
 use super::schema::{Migration, MigrationState};
 use super::{StoreError, StoreErrorKind};
@@ -13,23 +14,50 @@ use crate::crash_point::crash_point;
 /// Where the outbox keeps what was applied. Not sqlx's own name: the application may use that for itself.
 pub(crate) const BOOKKEEPING: &str = "outbox_migrations";
 
+/// A database inside the one transaction of all steps. Its table of what was applied is the one that sqlx keeps, on every
+/// database.
+pub(crate) trait Migrator: Send {
+    /// What the driver says of a failure.
+    type Error;
+
+    /// Makes the table where it is missing, and reads the versions and the checksums in it.
+    fn applied(&mut self, bookkeeping: &str) -> impl Future<Output = Result<Vec<(i64, Vec<u8>)>, Self::Error>> + Send;
+
+    /// Runs a step and enters it in the table, with [`checksum`].
+    fn apply(
+        &mut self,
+        bookkeeping: &str,
+        migration: &Migration,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Takes a step back and strikes it from the table.
+    fn revert(
+        &mut self,
+        bookkeeping: &str,
+        migration: &Migration,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Classifies a failure while `doing` something: a database that is away, busy or locked may be back later, an error
+    /// in the SQL stays one.
+    fn failed(doing: &str, error: Self::Error) -> StoreError;
+}
+
 /// Applies what is missing of `migrations` and returns the versions it applied. Versions that the database has and
 /// `migrations` does not were applied by a newer release, and are left alone.
-pub(crate) async fn up<C: Migrate>(
-    connection: &mut C,
+pub(crate) async fn up<M: Migrator>(
+    database: &mut M,
     bookkeeping: &str,
     migrations: &[Migration],
 ) -> Result<Vec<i64>, StoreError> {
-    let applied = applied(connection, bookkeeping).await?;
+    let applied = applied(database, bookkeeping).await?;
     let mut versions = Vec::new();
     for migration in migrations {
-        let step = step(migration, MigrationType::ReversibleUp, migration.up);
         match applied.iter().find(|(version, _)| *version == migration.version) {
-            Some((_, checksum)) if checksum[..] != step.checksum[..] => return Err(changed(migration)),
+            Some((_, known)) if known[..] != checksum(migration)[..] => return Err(changed(migration)),
             Some(_) => {}
             None => {
-                let applied = connection.apply(bookkeeping, &step).await;
-                applied.map_err(|error| failed(&format!("cannot apply migration {}", name(migration)), error))?;
+                let applied = database.apply(bookkeeping, migration).await;
+                applied.map_err(|error| M::failed(&format!("cannot apply migration {}", name(migration)), error))?;
                 crash_point("migrate.applied");
                 versions.push(migration.version);
             }
@@ -39,13 +67,13 @@ pub(crate) async fn up<C: Migrate>(
 }
 
 /// Takes back what was applied of `migrations` above `target`, newest first, and returns the versions.
-pub(crate) async fn down<C: Migrate>(
-    connection: &mut C,
+pub(crate) async fn down<M: Migrator>(
+    database: &mut M,
     bookkeeping: &str,
     migrations: &[Migration],
     target: i64,
 ) -> Result<Vec<i64>, StoreError> {
-    let applied = applied(connection, bookkeeping).await?;
+    let applied = applied(database, bookkeeping).await?;
     if let Some((newer, _)) = applied.iter().find(|(version, _)| migrations.iter().all(|m| m.version < *version)) {
         let problem = format!("migration {newer} is newer than this program; hint: take it back with the newer one");
         return Err(StoreError::new(StoreErrorKind::Unusable, problem));
@@ -53,9 +81,8 @@ pub(crate) async fn down<C: Migrate>(
     let is_applied = |migration: &&Migration| applied.iter().any(|(version, _)| *version == migration.version);
     let mut versions = Vec::new();
     for migration in migrations.iter().rev().filter(|m| m.version > target).filter(is_applied) {
-        let step = step(migration, MigrationType::ReversibleDown, migration.down);
-        let reverted = connection.revert(bookkeeping, &step).await;
-        reverted.map_err(|error| failed(&format!("cannot take back migration {}", name(migration)), error))?;
+        let reverted = database.revert(bookkeeping, migration).await;
+        reverted.map_err(|error| M::failed(&format!("cannot take back migration {}", name(migration)), error))?;
         versions.push(migration.version);
     }
     Ok(versions)
@@ -68,22 +95,14 @@ pub(crate) fn states(migrations: &'static [Migration], applied: &[i64]) -> Vec<M
     migrations.iter().map(state).collect()
 }
 
-/// Turns a failure of the connection or of the transaction around the steps into the store's error.
-pub(crate) fn store_error(doing: &str, error: Error) -> StoreError {
-    StoreError::new(kind(&error), doing).with_source(error)
+/// Returns what tells whether a step is the one that was applied: the hash of its SQL that sqlx takes.
+pub(crate) fn checksum(migration: &Migration) -> [u8; 48] {
+    Sha384::digest(migration.up).into()
 }
 
-async fn applied<C: Migrate>(connection: &mut C, bookkeeping: &str) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
-    let read = async {
-        connection.ensure_migrations_table(bookkeeping).await?;
-        connection.list_applied_migrations(bookkeeping).await
-    };
-    let applied = read.await.map_err(|error| failed(&format!("cannot read table {bookkeeping}"), error))?;
-    Ok(applied.into_iter().map(|migration| (migration.version, migration.checksum.into_owned())).collect())
-}
-
-fn step(migration: &Migration, direction: MigrationType, sql: &'static str) -> Step {
-    Step::new(migration.version, migration.name.into(), direction, sql.into_sql_str(), false)
+async fn applied<M: Migrator>(database: &mut M, bookkeeping: &str) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
+    let applied = database.applied(bookkeeping).await;
+    applied.map_err(|error| M::failed(&format!("cannot read table {bookkeeping}"), error))
 }
 
 fn name(migration: &Migration) -> String {
@@ -93,23 +112,4 @@ fn name(migration: &Migration) -> String {
 fn changed(migration: &Migration) -> StoreError {
     let problem = format!("migration {} differs from the one that was applied", name(migration));
     StoreError::new(StoreErrorKind::Unusable, problem)
-}
-
-fn failed(doing: &str, error: MigrateError) -> StoreError {
-    match error {
-        MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => store_error(doing, source),
-        other => StoreError::new(StoreErrorKind::Unusable, doing).with_source(other),
-    }
-}
-
-/// A database that is away, busy or locked may be back later; an error in the SQL stays one.
-fn kind(error: &Error) -> StoreErrorKind {
-    let Error::Database(error) = error else { return StoreErrorKind::Unavailable };
-    let code = error.code().unwrap_or_default();
-    // SQLSTATE classes of PostgreSQL; SQLITE_BUSY and SQLITE_LOCKED with their extended codes.
-    let is_sqlstate = code.len() == 5 && ["08", "40", "53", "55", "57"].contains(&&code[..2]);
-    match is_sqlstate || ["5", "6", "261", "262", "517", "773"].contains(&code.as_ref()) {
-        true => StoreErrorKind::Unavailable,
-        false => StoreErrorKind::Unusable,
-    }
 }

@@ -3,6 +3,8 @@
 //! [`Store`] and [`Claim`] are all that the relay's loop knows. What else a store can do has a small trait of its own,
 //! so that the loop cannot call it by accident.
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod compose;
 pub mod dead_letters;
 mod error;
 pub mod memory;

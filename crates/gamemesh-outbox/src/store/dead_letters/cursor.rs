@@ -33,7 +33,7 @@ impl Cursor {
 
     /// Returns the position as a number, in a store that sorts by one.
     pub(crate) fn number(&self) -> Result<i64, InvalidCursor> {
-        self.position.parse().map_err(|_| InvalidCursor)
+        self.position().parse().map_err(|_| InvalidCursor)
     }
 }
 

@@ -2,7 +2,6 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
@@ -96,60 +95,6 @@ impl PostgresConfig {
         let tls = Tls { verify, root_cert, client };
         Ok(Self { server, tls, connections: 6, synchronous_commit: false, dsn_file: None })
     }
-
-    /// Says the same to sqlx, once for each host.
-    pub(super) fn sqlx_options(&self) -> Vec<PgConnectOptions> {
-        let hosts: Vec<Host> = match self.server.get_hosts() {
-            [] => self.server.get_hostaddrs().iter().map(|address| Host::Tcp(address.to_string())).collect(),
-            hosts => hosts.to_vec(),
-        };
-        let ports = self.server.get_ports();
-        let port = |at: usize| ports.get(at).or(ports.first()).copied().unwrap_or(5432);
-        hosts.iter().enumerate().map(|(at, host)| self.sqlx_options_for(host, port(at))).collect()
-    }
-
-    fn sqlx_options_for(&self, host: &Host, port: u16) -> PgConnectOptions {
-        let ssl_mode = match (self.server.get_ssl_mode(), self.tls.verify) {
-            (SslMode::Disable, _) => PgSslMode::Disable,
-            (_, Verify::Authority) => PgSslMode::VerifyCa,
-            (_, Verify::Host) => PgSslMode::VerifyFull,
-            (SslMode::Prefer, Verify::Nothing) => PgSslMode::Prefer,
-            (_, Verify::Nothing) => PgSslMode::Require,
-        };
-        // A pooler need not know the start-up setting; and with the cache off, nothing expects a statement to be kept.
-        let mut options = PgConnectOptions::new_without_pgpass()
-            .port(port)
-            .ssl_mode(ssl_mode)
-            .statement_cache_capacity(0)
-            .extra_float_digits(None);
-        if let Some(given) = self.server.get_options() {
-            options = options.options(server_options(given));
-        }
-        options = match host {
-            Host::Tcp(name) => options.host(name),
-            #[cfg(unix)]
-            Host::Unix(folder) => options.socket(folder),
-        };
-        if let Some(user) = self.server.get_user() {
-            options = options.username(user);
-        }
-        if let Some(password) = self.server.get_password() {
-            options = options.password(&String::from_utf8_lossy(password));
-        }
-        if let Some(database) = self.server.get_dbname() {
-            options = options.database(database);
-        }
-        if let Some(name) = self.server.get_application_name() {
-            options = options.application_name(name);
-        }
-        if let Some((certificate, key)) = &self.tls.client {
-            options = options.ssl_client_cert(certificate).ssl_client_key(key);
-        }
-        match &self.tls.root_cert {
-            Some(path) => options.ssl_root_cert(path),
-            None => options,
-        }
-    }
 }
 
 /// Chooses what holds without `sslmode`. Nobody listens between a program and its own machine.
@@ -182,12 +127,6 @@ fn ssl_mode(sslmode: &str, has_root_cert: bool) -> Result<(SslMode, Verify), Dsn
     })
 }
 
-/// Takes `-c name=value -c name=value` apart.
-fn server_options(options: &str) -> impl Iterator<Item = (&str, &str)> {
-    let words = options.split_ascii_whitespace();
-    words.filter_map(|word| word.trim_start_matches("-c").trim_start_matches("--").split_once('='))
-}
-
 #[cfg(test)]
 mod tests {
     use std::error::Error;
@@ -210,11 +149,6 @@ mod tests {
             assert_eq!(config.server.get_application_name(), Some("outbox-relay"));
             assert_eq!(config.server.get_keepalives_idle(), Duration::from_secs(10));
             assert_eq!(config.tls.verify, Verify::Host);
-
-            let options = &config.sqlx_options()[0];
-            assert_eq!((options.get_host(), options.get_port()), ("db.local", 6432));
-            assert_eq!((options.get_username(), options.get_database()), ("app", Some("shop")));
-            assert!(matches!(options.get_ssl_mode(), PgSslMode::VerifyFull));
         }
     }
 
@@ -251,8 +185,6 @@ mod tests {
         let dsn = "host=db user=app dbname=shop TimeZone=Europe/Berlin search_path=shop,public gssencmode=disable";
         let config = PostgresConfig::from_dsn(dsn).unwrap();
         assert_eq!(config.server.get_options(), Some("-c search_path=shop,public -c timezone=Europe/Berlin"));
-        let options = config.sqlx_options()[0].get_options().unwrap().to_owned();
-        assert!(options.contains("search_path=shop,public"), "{options}");
     }
 
     #[test]

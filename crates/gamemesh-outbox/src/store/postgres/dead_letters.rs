@@ -26,7 +26,7 @@ impl DeadLetters for PostgresStore {
         let mut params = meant(filter);
         params.extend(after.params());
         params.push((&limit, Type::INT8));
-        let rows = self.read("cannot list dead letters", sql::DEAD_LETTERS, &params).await?;
+        let rows = self.read("cannot list dead letters", &sql::DEAD_LETTERS, &params).await?;
         Ok(Listed::page(rows.iter().map(letter).collect(), page.size()))
     }
 
@@ -34,7 +34,7 @@ impl DeadLetters for PostgresStore {
         let window = micros(window);
         let mut params = meant(filter);
         params.push((&window, Type::INT8));
-        let rows = self.read("cannot count dead letters", sql::DEAD_LETTER_COUNT, &params).await?;
+        let rows = self.read("cannot count dead letters", &sql::DEAD_LETTER_COUNT, &params).await?;
         let count = |column| rows.first().map_or(0, |row| row.get::<_, i64>(column).unsigned_abs());
         Ok(Count { letters: count("letters"), recent: count("recent") })
     }
@@ -43,7 +43,7 @@ impl DeadLetters for PostgresStore {
         let (examined, limit) = (i64::from(GROUPED_MAX), i64::from(limit));
         let mut params = meant(filter);
         params.extend([(&examined as _, Type::INT8), (&limit as _, Type::INT8)]);
-        let rows = self.read("cannot group dead letters", sql::DEAD_LETTER_GROUPS, &params).await?;
+        let rows = self.read("cannot group dead letters", &sql::DEAD_LETTER_GROUPS, &params).await?;
         let examined = rows.first().map_or(0, |row| row.get::<_, i64>("examined").unsigned_abs());
         let groups = rows.iter().map(group).collect();
         Ok(Groups { groups, examined, complete: examined < u64::from(GROUPED_MAX) })
@@ -82,26 +82,20 @@ impl DeadLetters for PostgresStore {
         params.extend(after.params());
         params.extend(up_to.params());
         params.extend([(&limit as _, Type::INT8), (&id as _, Type::UUID)]);
-        params.extend([(&actor as _, Type::TEXT), (&reason as _, Type::TEXT)]);
-        let statement = match request.action() {
-            Action::Requeue => {
-                params.push((&window, Type::INT8));
-                sql::REQUEUE
-            }
-            Action::Discard => sql::DISCARD,
-        };
-        params.push((&EXAMINED, Type::INT8));
+        params.extend([(&actor as _, Type::TEXT), (&reason as _, Type::TEXT), (&EXAMINED as _, Type::INT8)]);
         let session = self.session().await?;
+        let change = async |statement: &str, last: Param<'_>| {
+            let params = [&params[..], &[last]].concat();
+            transaction(&session, statement, &params).await
+        };
         let change = async {
             if request.action() == Action::Requeue {
-                return transaction(&session, statement, &params).await;
+                return change(&sql::REQUEUE, (&window, Type::INT8)).await;
             }
-            let readable = [&params[..], &[(&true as _, Type::BOOL)]].concat();
-            match transaction(&session, statement, &readable).await {
+            match change(&sql::DISCARD, (&true, Type::BOOL)).await {
                 Err(error) if suspicion::is_of_a_row(&error) => {
                     session.client().batch_execute("ROLLBACK").await?;
-                    let unreadable = [&params[..], &[(&false as _, Type::BOOL)]].concat();
-                    transaction(&session, statement, &unreadable).await
+                    change(&sql::DISCARD, (&false, Type::BOOL)).await
                 }
                 rows => rows,
             }

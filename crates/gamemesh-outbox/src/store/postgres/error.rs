@@ -26,11 +26,16 @@ impl std::error::Error for ServerError {}
 /// a table that somebody is rebuilding included: it is tried again, and stays loud. What never heals is found by
 /// `check_schema` before the relay starts.
 pub(super) fn unavailable(doing: &str, error: Error) -> StoreError {
-    let unavailable = StoreError::new(StoreErrorKind::Unavailable, doing);
+    store_error(StoreErrorKind::Unavailable, doing, error)
+}
+
+/// Says in `doing` what failed, where whoever calls knows of which kind that is.
+pub(super) fn store_error(kind: StoreErrorKind, doing: &str, error: Error) -> StoreError {
+    let failed = StoreError::new(kind, doing);
     match error.as_db_error() {
-        Some(error) => unavailable
+        Some(error) => failed
             .with_source(ServerError { code: error.code().code().to_owned(), message: error.message().to_owned() }),
-        None => unavailable.with_source(error),
+        None => failed.with_source(error),
     }
 }
 

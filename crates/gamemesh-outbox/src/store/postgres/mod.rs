@@ -2,7 +2,6 @@
 //!
 //! A crashed relay's rows are free the moment its connection dies; there is no lease to expire. Every statement is
 //! unnamed and every setting belongs to its transaction, so the store also works through a pooler in transaction mode.
-//! Migrations run once, on one connection.
 
 mod claim;
 mod config;
@@ -11,6 +10,7 @@ mod dead_letters;
 pub mod diagnose;
 mod dsn;
 mod error;
+mod migrate;
 mod overview;
 mod position;
 mod row;

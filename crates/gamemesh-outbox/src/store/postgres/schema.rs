@@ -1,12 +1,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::postgres::PgConnection;
-use sqlx::{Connection, Executor};
 
 use super::session::answer;
 use super::{PostgresStore, sql};
-use crate::crash_point::crash_point;
 use crate::store::schema::{Migration, MigrationState, Schema};
 use crate::store::{StoreError, StoreErrorKind, migrate};
 
@@ -108,55 +105,13 @@ impl Schema for PostgresStore {
 }
 
 impl PostgresStore {
-    /// Applies what is missing of an application's own `migrations`, as [`Schema::migrate_up`] does with the outbox's.
-    /// `bookkeeping` names the table that remembers them; it is trusted as SQL.
-    pub async fn apply_migrations(
-        &self,
-        bookkeeping: &'static str,
-        migrations: &[Migration],
-    ) -> Result<Vec<i64>, StoreError> {
-        let mut connection = self.connect_for_migrations().await?;
-        let mut transaction = begin(&mut connection).await?;
-        let versions = migrate::up(&mut *transaction, bookkeeping, migrations).await?;
-        commit(transaction).await?;
-        crash_point("migrate.committed");
-        Ok(versions)
-    }
-
-    /// Takes back an application's own `migrations` above `target`.
-    pub async fn revert_migrations(
-        &self,
-        bookkeeping: &'static str,
-        migrations: &[Migration],
-        target: i64,
-    ) -> Result<Vec<i64>, StoreError> {
-        let mut connection = self.connect_for_migrations().await?;
-        let mut transaction = begin(&mut connection).await?;
-        let versions = migrate::down(&mut *transaction, bookkeeping, migrations, target).await?;
-        commit(transaction).await?;
-        Ok(versions)
-    }
-
-    /// sqlx knows how to keep the books of migrations, so they run on a connection of its own.
-    async fn connect_for_migrations(&self) -> Result<PgConnection, StoreError> {
-        let mut last_error = None;
-        for options in self.connector.current().0.sqlx_options() {
-            match tokio::time::timeout(super::CONNECT_WITHIN, PgConnection::connect_with(&options)).await {
-                Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(error)) => last_error = Some(migrate::store_error(CANNOT_CONNECT, error)),
-                Err(_) => last_error = Some(StoreError::new(StoreErrorKind::Unavailable, CANNOT_CONNECT)),
-            }
-        }
-        Err(last_error.expect("a connection string names at least one host, localhost by default"))
-    }
-
     async fn inspect(&self) -> Result<Found, StoreError> {
         const DOING: &str = "cannot inspect the schema";
         let session = self.session().await?;
         let inspect = async {
             let row = session.client().query_typed_one(sql::COLUMNS, &[]).await?;
             let applied = match row.try_get("has_bookkeeping")? {
-                true => session.client().query_typed(sql::APPLIED, &[]).await?,
+                true => session.client().query_typed(sql::MIGRATIONS, &[]).await?,
                 false => Vec::new(),
             };
             Ok(Found {
@@ -166,7 +121,7 @@ impl PostgresStore {
                 columns: row.try_get("columns")?,
                 applied: applied
                     .iter()
-                    .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+                    .map(|row| Ok((row.try_get("version")?, row.try_get("description")?)))
                     .collect::<Result<_, tokio_postgres::Error>>()?,
             })
         };
@@ -182,37 +137,6 @@ struct Found {
     has_functions: bool,
     columns: Vec<String>,
     applied: Vec<(i64, String)>,
-}
-
-const CANNOT_CONNECT: &str = "cannot connect to PostgreSQL";
-/// sqlx names every statement and keeps it. Behind a pooler in transaction mode the names would meet those that somebody
-/// else left on the same connection, so the transaction begins and ends without any.
-const FORGET_STATEMENTS: &str = "DEALLOCATE ALL";
-
-/// Begins the one transaction of all steps and waits for its turn in it. The lock ends with the transaction, also
-/// behind a pooler; whoever waited finds nothing left to do.
-async fn begin(connection: &mut PgConnection) -> Result<sqlx::Transaction<'_, sqlx::Postgres>, StoreError> {
-    // "outbox_m" in ASCII. Any number would do that nobody else takes.
-    const LOCK: &str = "SELECT pg_advisory_xact_lock(x'6f7574626f785f6d'::bigint)";
-    // A change waits behind the longest transaction on the table, and every INSERT behind the change. Giving up soon
-    // is harmless: nothing was changed, and the next try may find a quiet moment.
-    const NO_LONG_QUEUE: &str = "SET LOCAL lock_timeout = '10s'";
-    let begin = async {
-        let mut transaction = connection.begin().await?;
-        transaction.execute(FORGET_STATEMENTS).await?;
-        transaction.execute(LOCK).await?;
-        transaction.execute(NO_LONG_QUEUE).await?;
-        Ok(transaction)
-    };
-    begin.await.map_err(|error| migrate::store_error("cannot begin the migrations", error))
-}
-
-async fn commit(mut transaction: sqlx::Transaction<'_, sqlx::Postgres>) -> Result<(), StoreError> {
-    let commit = async {
-        transaction.execute(FORGET_STATEMENTS).await?;
-        transaction.commit().await
-    };
-    commit.await.map_err(|error| migrate::store_error("cannot commit the migrations", error))
 }
 
 fn unusable(problem: String) -> StoreError {

@@ -1,3 +1,4 @@
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,6 +15,7 @@ use super::SqliteStore;
 use super::claim::{json, seconds};
 use super::error::store_error;
 use super::row::{read_attempts, read_id, read_text, read_time};
+use crate::store::compose::compose;
 use crate::store::dead_letters::{
     Action, AuditEntry, Batch, Count, Cursor, DeadLetter, DeadLetters, Detail, EXAMINED_MAX, Filter, GROUPED_MAX,
     Grouping, Groups, Listed, PAYLOAD_SHOWN_MAX, Page, Request, Span, error_class, hex,
@@ -21,30 +23,36 @@ use crate::store::dead_letters::{
 use crate::store::{Status, StoreError};
 
 const AUDIT: &str = include_str!("sql/audit.sql");
-const DEAD_LETTER_COUNT: &str = include_str!("sql/dead_letter_count.sql");
-const DEAD_LETTER_ERRORS: &str = include_str!("sql/dead_letter_errors.sql");
-const DEAD_LETTERS: &str = include_str!("sql/dead_letters.sql");
-const EXAMINED: &str = include_str!("sql/examined.sql");
 const DISCARD: &str = include_str!("sql/discard.sql");
 const HISTORY: &str = include_str!("sql/history.sql");
 const PAYLOAD: &str = include_str!("sql/payload.sql");
 const REQUEUE: &str = include_str!("sql/requeue.sql");
 const SHOW: &str = include_str!("sql/show.sql");
-const SPAN: &str = include_str!("sql/span.sql");
+
+static DEAD_LETTER_COUNT: LazyLock<String> = LazyLock::new(|| filtered(include_str!("sql/dead_letter_count.sql")));
+static DEAD_LETTER_ERRORS: LazyLock<String> = LazyLock::new(|| filtered(include_str!("sql/dead_letter_errors.sql")));
+static DEAD_LETTERS: LazyLock<String> = LazyLock::new(|| filtered(include_str!("sql/dead_letters.sql")));
+static EXAMINED: LazyLock<String> = LazyLock::new(|| filtered(include_str!("sql/examined.sql")));
+static SPAN: LazyLock<String> = LazyLock::new(|| filtered(include_str!("sql/span.sql")));
+
+fn filtered(statement: &str) -> String {
+    let fragments = [("is_meant", include_str!("sql/is_meant.sql")), ("is_named", include_str!("sql/is_named.sql"))];
+    compose(statement, &fragments)
+}
 
 type Statement = Query<'static, Sqlite, SqliteArguments>;
 
 #[async_trait]
 impl DeadLetters for SqliteStore {
     async fn list(&self, filter: &Filter, page: &Page) -> Result<Listed, StoreError> {
-        let statement = place(meant(DEAD_LETTERS, filter), page.after.as_ref()).bind(page.size() + 1);
+        let statement = place(meant(&DEAD_LETTERS, filter), page.after.as_ref()).bind(page.size() + 1);
         let rows = statement.fetch_all(&self.inner.readers).await;
         let letters = rows.and_then(|rows| rows.iter().filter_map(|row| letter(row).transpose()).collect());
         Ok(Listed::page(letters.map_err(|error| store_error("list dead letters", error))?, page.size()))
     }
 
     async fn count(&self, filter: &Filter, window: Duration) -> Result<Count, StoreError> {
-        let statement = meant(DEAD_LETTER_COUNT, filter).bind(seconds(window));
+        let statement = meant(&DEAD_LETTER_COUNT, filter).bind(seconds(window));
         let row = statement.fetch_one(&self.inner.readers).await;
         let count = row.and_then(|row| {
             let count = |column| row.try_get::<i64, _>(column).map(i64::unsigned_abs);
@@ -54,7 +62,7 @@ impl DeadLetters for SqliteStore {
     }
 
     async fn groups(&self, filter: &Filter, limit: u32) -> Result<Groups, StoreError> {
-        let mut rows = meant(DEAD_LETTER_ERRORS, filter).bind(GROUPED_MAX).fetch(&self.inner.readers);
+        let mut rows = meant(&DEAD_LETTER_ERRORS, filter).bind(GROUPED_MAX).fetch(&self.inner.readers);
         let mut grouping = Grouping::default();
         let group = async {
             while let Some(row) = rows.try_next().await? {
@@ -95,7 +103,7 @@ impl DeadLetters for SqliteStore {
 async fn change(tx: &mut Transaction<'_, Sqlite>, request: &Request, span: &Span) -> Result<Batch, sqlx::Error> {
     let end = examined(tx, request.filter(), span).await?;
     let up_to = end.as_ref().or(span.up_to.as_ref());
-    let statement = place(place(meant(SPAN, request.filter()), span.after.as_ref()), up_to);
+    let statement = place(place(meant(&SPAN, request.filter()), span.after.as_ref()), up_to);
     let statement = statement.bind(span.size()).bind(request.id().to_string()).bind(seconds(request.duplicate_window));
     let rows = statement.fetch_all(&mut **tx).await?;
 
@@ -130,7 +138,7 @@ async fn examined(
     filter: &Filter,
     span: &Span,
 ) -> Result<Option<Cursor>, sqlx::Error> {
-    let statement = place(place(sqlx::query(EXAMINED).bind(ids(filter)), span.after.as_ref()), span.up_to.as_ref());
+    let statement = place(place(sqlx::query(&**EXAMINED).bind(ids(filter)), span.after.as_ref()), span.up_to.as_ref());
     let Some(row) = statement.bind(EXAMINED_MAX).fetch_optional(&mut **tx).await? else { return Ok(None) };
     // A row whose id names no event is no place to stop at.
     let id = read_id(row.try_get("id")?);

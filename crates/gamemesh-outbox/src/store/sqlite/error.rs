@@ -9,6 +9,7 @@ mod code {
     pub(super) const CANTOPEN: i32 = 14;
     pub(super) const NOTADB: i32 = 26;
     pub(super) const BUSY: i32 = 5;
+    pub(super) const LOCKED: i32 = 6;
 }
 
 /// Returns the primary result code of an error that SQLite itself reported.
@@ -20,6 +21,11 @@ fn result_code(error: &sqlx::Error) -> Option<i32> {
 /// Says whether another connection was in the way.
 pub(super) fn is_busy(error: &sqlx::Error) -> bool {
     result_code(error) == Some(code::BUSY)
+}
+
+/// Says whether a change of the schema may work another time: not if something is wrong with its SQL.
+pub(super) fn may_pass(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_none() || matches!(result_code(error), Some(code::BUSY | code::LOCKED))
 }
 
 /// Classifies a failure while `doing` something: a table that is missing or a file that is no database stays so; a busy

@@ -35,6 +35,7 @@ mod config;
 mod dead_letters;
 pub mod diagnose;
 mod error;
+mod migrate;
 mod overview;
 mod ownership;
 mod producer;

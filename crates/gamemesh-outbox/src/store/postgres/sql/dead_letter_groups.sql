@@ -4,12 +4,8 @@ WITH examined AS MATERIALIZED (
     SELECT left(event.last_error, 1000) AS last_error, event.created_at
     FROM outbox_events AS event
     WHERE event.status = 'FAILED'
-      AND ($1::uuid[] IS NULL OR event.id = ANY ($1::uuid[]))
-      AND ($2::text IS NULL OR event.topic = $2::text)
-      AND ($3::text IS NULL OR event.event_type = $3::text)
-      AND ($4::text IS NULL OR outbox_error_class(event.last_error) = $4::text)
-      AND ($5::timestamptz IS NULL OR event.created_at >= $5::timestamptz)
-      AND ($6::timestamptz IS NULL OR event.created_at < $6::timestamptz)
+      AND {is_within}
+      AND {is_about}
     ORDER BY event.created_at DESC, event.id DESC
     LIMIT $7::bigint
 ),

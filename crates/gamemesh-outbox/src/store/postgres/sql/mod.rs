@@ -1,4 +1,9 @@
-//! The statements. Each says in its file why it is as it is; a test prepares them all.
+//! The statements. Each says in its file why it is as it is; a test prepares them all. Where one says `{name}`, it goes on as
+//! in the file of that name.
+
+use std::sync::LazyLock;
+
+use crate::store::compose::compose;
 
 macro_rules! statements {
     ($($name:ident = $file:literal;)*) => {
@@ -6,18 +11,34 @@ macro_rules! statements {
     };
 }
 
+macro_rules! composed {
+    ($($name:ident = $file:literal;)*) => {
+        $(pub(super) static $name: LazyLock<String> = LazyLock::new(|| compose(include_str!($file), &FRAGMENTS));)*
+    };
+}
+
+/// What the statements about dead letters have in common: which are meant, and which a request holds.
+const FRAGMENTS: [(&str, &str); 3] = [
+    ("held", include_str!("held.sql")),
+    ("is_about", include_str!("is_about.sql")),
+    ("is_within", include_str!("is_within.sql")),
+];
+
+composed! {
+    DEAD_LETTER_COUNT = "dead_letter_count.sql";
+    DEAD_LETTER_GROUPS = "dead_letter_groups.sql";
+    DEAD_LETTERS = "dead_letters.sql";
+    DISCARD = "discard.sql";
+    REQUEUE = "requeue.sql";
+}
+
 statements! {
-    APPLIED = "applied.sql";
     BACKLOG = "backlog.sql";
     CHARGE = "charge.sql";
     CLAIM = "claim.sql";
     COLUMNS = "columns.sql";
-    DEAD_LETTER_COUNT = "dead_letter_count.sql";
-    DEAD_LETTER_GROUPS = "dead_letter_groups.sql";
-    DEAD_LETTERS = "dead_letters.sql";
     DEFER = "defer.sql";
     DELETE_PUBLISHED = "delete_published.sql";
-    DISCARD = "discard.sql";
     HISTORY = "history.sql";
     DIAGNOSE_CONNECTION = "diagnose_connection.sql";
     DIAGNOSE_HORIZON = "diagnose_horizon.sql";
@@ -28,10 +49,13 @@ statements! {
     DIAGNOSE_TABLE = "diagnose_table.sql";
     LOCK_DUE = "lock_due.sql";
     MARK_PUBLISHED = "mark_published.sql";
+    MIGRATION_APPLIED = "migration_applied.sql";
+    MIGRATION_REVERTED = "migration_reverted.sql";
+    MIGRATIONS = "migrations.sql";
+    MIGRATIONS_TABLE = "migrations_table.sql";
     OVERVIEW = "overview.sql";
     PRUNE = "prune.sql";
     READ_ONE = "read_one.sql";
-    REQUEUE = "requeue.sql";
     SHOW = "show.sql";
     RELAYS = "relays.sql";
     TOPICS = "topics.sql";

@@ -9,12 +9,7 @@ FROM (
     SELECT substr(last_error, 1, 1000) AS last_error, substr(created_at, 1, 64) AS created_at
     FROM outbox_events
     WHERE status = 'FAILED'
-    AND (?1 IS NULL OR id IN (SELECT value FROM json_each(?1)))
-    AND (?2 IS NULL OR topic = ?2)
-    AND (?3 IS NULL OR event_type = ?3)
-    AND (?4 IS NULL OR ' ' || last_error = ' ' || ?4 COLLATE outbox_error_class)
-    AND (?5 IS NULL OR strftime('%Y-%m-%dT%H:%M:%fZ', created_at) >= ?5)
-    AND (?6 IS NULL OR strftime('%Y-%m-%dT%H:%M:%fZ', created_at) < ?6)
+      AND {is_meant}
     ORDER BY outbox_events.created_at DESC, id DESC
     LIMIT ?7
 )

@@ -14,12 +14,7 @@ SELECT
     EXISTS (SELECT 1 FROM outbox_audit WHERE request_id = ?12 AND event_id = outbox_events.id) AS is_done
 FROM outbox_events
 WHERE status = 'FAILED'
-  AND (?1 IS NULL OR id IN (SELECT value FROM json_each(?1)))
-  AND (?2 IS NULL OR topic = ?2)
-  AND (?3 IS NULL OR event_type = ?3)
-  AND (?4 IS NULL OR ' ' || last_error = ' ' || ?4 COLLATE outbox_error_class)
-  AND (?5 IS NULL OR strftime('%Y-%m-%dT%H:%M:%fZ', created_at) >= ?5)
-  AND (?6 IS NULL OR strftime('%Y-%m-%dT%H:%M:%fZ', created_at) < ?6)
+  AND {is_meant}
   AND (created_at, id) > (coalesce(?7, ''), coalesce(?8, ''))
   AND (created_at, id) <= (coalesce(?9, x'ff'), coalesce(?10, x'ff'))
 ORDER BY created_at, id

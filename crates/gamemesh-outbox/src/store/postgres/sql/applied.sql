@@ -1,2 +1,0 @@
--- Lists what was applied, by this release or another.
-SELECT version, description FROM outbox_migrations WHERE success ORDER BY version
