@@ -8,12 +8,13 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::bench::BenchArgs;
 use crate::commands::dead_letters::DeadLettersCommand;
-use crate::commands::demo::DemoArgs;
+#[cfg(feature = "sqlite")]
+use crate::commands::demo::{self, DemoArgs};
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::emit::EmitArgs;
 use crate::commands::migrate::MigrateCommand;
 use crate::commands::status::StatusArgs;
-use crate::commands::{bench, dead_letters, demo, doctor, emit, migrate, run, status};
+use crate::commands::{bench, dead_letters, doctor, emit, migrate, run, status};
 use crate::config::{Config, reference};
 use crate::report::CommandError;
 use crate::settings::load::CONFIG_ENV;
@@ -67,6 +68,7 @@ pub(crate) enum Command {
     /// It is a program of its own, looked for beside this one. `outbox-relay bench drain --help` shows its options.
     Bench(BenchArgs),
     /// Shows the outbox at work, with everything built in, and checks that nothing was lost
+    #[cfg(feature = "sqlite")]
     Demo(DemoArgs),
 }
 
@@ -81,6 +83,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Command::Status(args) => block_on(status::status(load()?, args)),
         Command::Doctor(args) => block_on(doctor::doctor(load()?, args)),
         Command::Bench(args) => bench::bench(cli.config.as_deref(), &args),
+        #[cfg(feature = "sqlite")]
         Command::Demo(args) => block_on(demo::demo(args)),
     }
 }

@@ -23,6 +23,7 @@ mod crash_points;
 mod http;
 mod http_client;
 mod logging;
+#[cfg_attr(not(feature = "otlp"), path = "otlp_left_out.rs")]
 mod otlp;
 mod output;
 mod report;
@@ -36,6 +37,7 @@ use clap::Parser;
 pub use self::adapters::Bus;
 #[cfg(feature = "read-back")]
 pub use self::adapters::OwnPlace;
+#[cfg(feature = "postgres")]
 pub use self::adapters::postgres::CONNECTIONS_BESIDES_WORKERS;
 pub use self::cli::{block_on, environment};
 pub use self::config::Config;

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, Targets, filter_fn};
+use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Layer, fmt};
 
@@ -23,11 +23,7 @@ pub(crate) enum Logger {
 /// Starts logging and, if wanted, tracing. What is returned flushes the spans at the end.
 pub(crate) fn start(logger: Logger, log: &LogSettings, otel: &OtelSettings) -> Result<Tracing, CommandError> {
     let tracing = otlp::start(otel)?;
-    // Only our own spans are exported: those of the exporter's connection would feed on themselves.
-    let ours =
-        Targets::new().with_target("gamemesh_outbox", LevelFilter::INFO).with_target("outbox_relay", LevelFilter::INFO);
-    let spans = tracing.tracer().map(|tracer| tracing_opentelemetry::layer().with_tracer(tracer).with_filter(ours));
-    tracing_subscriber::registry().with(spans).with(lines(logger, log)).init();
+    tracing_subscriber::registry().with(tracing.spans()).with(lines(logger, log)).init();
     Ok(tracing)
 }
 

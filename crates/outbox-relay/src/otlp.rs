@@ -6,8 +6,11 @@ use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{Sampler as SdkSampler, SdkTracer, SdkTracerProvider};
-use tracing::warn;
+use opentelemetry_sdk::trace::{Sampler as SdkSampler, SdkTracerProvider};
+use tracing::{Subscriber, warn};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::OtelSettings;
 use crate::report::CommandError;
@@ -53,9 +56,17 @@ fn sampler(settings: &OtelSettings) -> SdkSampler {
 }
 
 impl Tracing {
-    /// Returns the tracer for the logging layer.
-    pub(crate) fn tracer(&self) -> Option<SdkTracer> {
-        self.provider.as_ref().map(|provider| provider.tracer("outbox-relay"))
+    /// Returns what collects spans, if they are wanted.
+    pub(crate) fn spans<S>(&self) -> Option<impl Layer<S> + use<S>>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        // Only our own spans are exported: those of the exporter's connection would feed on themselves.
+        let ours = Targets::new()
+            .with_target("gamemesh_outbox", LevelFilter::INFO)
+            .with_target("outbox_relay", LevelFilter::INFO);
+        let tracer = self.provider.as_ref()?.tracer("outbox-relay");
+        Some(tracing_opentelemetry::layer().with_tracer(tracer).with_filter(ours))
     }
 
     /// Sends what is left, for at most a second.

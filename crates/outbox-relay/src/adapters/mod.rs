@@ -2,9 +2,13 @@
 //!
 //! Whoever adds one writes its file and its line in [`BUSES`] or [`STORES`]; docs/adding-an-adapter.md tells the rest.
 
+#[cfg(feature = "nats")]
 mod nats;
+#[cfg(feature = "postgres")]
 pub(crate) mod postgres;
+#[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 mod stdout;
 
@@ -29,10 +33,33 @@ use crate::settings::load::Values;
 use crate::settings::types::Secret;
 use crate::settings::{About, Setting};
 
-/// Every bus, in the order of the reference.
-pub(crate) static BUSES: &[&dyn BusAdapter] = &[&nats::Nats, &redis::Redis, &stdout::Stdout];
-/// Every store, in the order of the reference.
-pub(crate) static STORES: &[&dyn StoreAdapter] = &[&postgres::Postgres, &sqlite::Sqlite];
+/// Lists adapters by the feature that builds them, and those that are left out.
+macro_rules! registry {
+    ($(
+        $(#[$doc:meta])*
+        $list:ident: $kind:ty = [$($feature:literal => $adapter:expr),*], and always [$($always:expr),*];
+    )*) => {
+        $($(#[$doc])* pub(crate) static $list: &[&$kind] = &[
+            $(#[cfg(feature = $feature)] &$adapter,)*
+            $(&$always,)*
+        ];)*
+        /// The names of those that this build leaves out, which are those of their features.
+        pub(crate) static LEFT_OUT: &[&str] = &[$($(#[cfg(not(feature = $feature))] $feature,)*)*];
+    };
+}
+
+registry! {
+    /// Every bus of this build, in the order of the reference.
+    BUSES: dyn BusAdapter = ["nats" => nats::Nats, "redis" => redis::Redis], and always [stdout::Stdout];
+    /// Every store of this build, in the order of the reference.
+    STORES: dyn StoreAdapter = ["postgres" => postgres::Postgres, "sqlite" => sqlite::Sqlite], and always [];
+}
+
+/// Says that a name is that of an adapter which this build leaves out, and how to have it.
+pub(crate) fn left_out(name: &str) -> Option<String> {
+    let feature = LEFT_OUT.iter().find(|left_out| left_out.eq_ignore_ascii_case(name))?;
+    Some(format!("this program was built without {feature}: build it with `--features {feature}` or `--features full`"))
+}
 
 /// Returns the bus that a value of `EVENT_BUS` names.
 pub(crate) fn bus_named(name: &str) -> Option<&'static dyn BusAdapter> {

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod dead_letters;
+#[cfg(feature = "sqlite")]
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod emit;

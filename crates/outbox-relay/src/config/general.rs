@@ -187,8 +187,9 @@ settings! {
 
 fn event_bus() -> Made {
     let titles = adapters::BUSES.iter().map(|bus| bus.about().title.to_owned());
+    let missing = adapters::LEFT_OUT.iter().filter_map(|name| adapters::left_out(name)).map(|why| format!(" ({why})"));
     Made {
-        expected: one_of(adapters::BUSES.iter().map(|bus| bus.name().to_owned())),
+        expected: one_of(adapters::BUSES.iter().map(|bus| bus.name().to_owned())) + &missing.collect::<String>(),
         help: format!("Where events go: {}.", one_of(titles)),
     }
 }

@@ -95,7 +95,7 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
         file: Option<&Path>,
     ) -> Result<Self, ConfigError> {
-        let values = Values::load(&ALL, environment, file)?;
+        let values = Values::load(&ALL, adapters::LEFT_OUT, environment, file)?;
         Ok(Self {
             enabled: values.get(&general::ENABLED),
             relay: relay(&values),

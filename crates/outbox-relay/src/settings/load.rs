@@ -54,17 +54,19 @@ pub(crate) struct Values {
 }
 
 impl Values {
-    /// Collects and checks the settings. An empty variable counts as unset, as templates often leave one behind.
+    /// Collects and checks the settings. An empty variable counts as unset, as templates often leave one behind. Settings
+    /// of adapters that are left out of this build are passed over.
     pub(crate) fn load(
         known: &'static [&'static About],
+        left_out: &[&str],
         environment: impl IntoIterator<Item = (String, String)>,
         file: Option<&Path>,
     ) -> Result<Self, ConfigError> {
         let environment: BTreeMap<String, String> =
             environment.into_iter().filter(|(_, text)| !text.trim().is_empty()).collect();
-        let mut problems = unknown_variables(known, &environment);
+        let mut problems = unknown_variables(known, left_out, &environment);
         let file = match file {
-            Some(path) => read_file(known, path, &mut problems)?,
+            Some(path) => read_file(known, left_out, path, &mut problems)?,
             None => BTreeMap::new(),
         };
         let mut found = BTreeMap::new();
@@ -167,11 +169,16 @@ fn wrong(about: &About, found: &Found) -> String {
     }
 }
 
-fn unknown_variables(known: &[&About], environment: &BTreeMap<String, String>) -> Vec<String> {
+fn unknown_variables(known: &[&About], left_out: &[&str], environment: &BTreeMap<String, String>) -> Vec<String> {
     let known: Vec<String> =
         known.iter().flat_map(|about| [Some(about.env.to_owned()), about.file_env()]).flatten().collect();
     let ours = |name: &str| name.starts_with(PREFIX) && name != CONFIG_ENV && !is_service_link(name, environment);
-    environment.keys().filter(|name| ours(name) && !known.contains(name)).map(|name| unknown(name, &known)).collect()
+    let passed_over = |name: &str| {
+        let rest = name.trim_start_matches(PREFIX).to_ascii_lowercase();
+        left_out.iter().any(|adapter| rest.strip_prefix(adapter).is_some_and(|rest| rest.starts_with('_')))
+    };
+    let unknowns = environment.keys().filter(|name| ours(name) && !known.contains(name) && !passed_over(name));
+    unknowns.map(|name| unknown(name, &known)).collect()
 }
 
 /// Kubernetes describes every service of a namespace to every pod: a service `outbox-relay` appears as
@@ -202,6 +209,7 @@ fn unknown(name: &str, known: &[String]) -> String {
 /// Reads a TOML file as `section.name` to text.
 fn read_file(
     known: &[&About],
+    left_out: &[&str],
     path: &Path,
     problems: &mut Vec<String>,
 ) -> Result<BTreeMap<String, String>, ConfigError> {
@@ -216,6 +224,9 @@ fn read_file(
         known.iter().flat_map(|about| [Some(about.key.to_owned()), about.file_key()]).flatten().collect();
     let mut values = BTreeMap::new();
     for (section, value) in table {
+        if left_out.contains(&section.as_str()) {
+            continue;
+        }
         let Value::Table(entries) = value else {
             problems.push(unknown(&section, &known));
             continue;
