@@ -7,6 +7,7 @@ use gamemesh_outbox::telemetry::Telemetry;
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
+use super::bug::Parts;
 use super::bus::SimBus;
 use super::met::Met;
 use super::plan::Policy;
@@ -59,7 +60,8 @@ impl Process {
         let process = Self::new(world, name, policy);
         let store = SimStore { world: world.clone(), process: process.clone() };
         let bus = SimBus { world: world.clone(), process: process.clone() };
-        let relay = Relay::new(store.clone(), bus, config, process.telemetry.clone());
+        let parts = world.bug.relay(Parts { config, bus: Arc::new(bus), store: Arc::new(store.clone()) });
+        let relay = Relay::new(parts.store, parts.bus, parts.config, process.telemetry.clone());
         let mut stopped = process.stop.subscribe();
         let (retention, batch) = (policy.retention, world.dice.pick(&[1, 3, 100]));
         let telemetry = process.telemetry.clone();

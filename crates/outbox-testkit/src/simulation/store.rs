@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use gamemesh_outbox::Event;
-use gamemesh_outbox::store::memory::{MemoryClaim, MemoryStore};
+use gamemesh_outbox::store::memory::MemoryStore;
 use gamemesh_outbox::store::{
     Backlog, Claim, ClaimLimit, Claimed, Outcome, Prune, SettlePolicy, Settled, Store, StoreError, StoreErrorKind,
 };
@@ -26,10 +26,10 @@ pub(super) struct SimStore {
 
 /// What the server keeps of a claim: as long as the session lives, so does the claim.
 #[derive(Debug)]
-pub(super) struct Session(Mutex<Option<MemoryClaim>>);
+pub(super) struct Session(Mutex<Option<Box<dyn Claim>>>);
 
 impl Session {
-    fn take(&self) -> Option<MemoryClaim> {
+    fn take(&self) -> Option<Box<dyn Claim>> {
         self.0.lock().expect("no code panics while it holds the lock").take()
     }
 
@@ -87,7 +87,7 @@ impl SimStore {
         let (world, process) = (&self.world, &self.process);
         process.step(world, Met::KilledBeforeClaim).await;
         world.ask_store(Met::ClaimRefused).await?;
-        let Some(claim) = world.store.claim_now(limit) else {
+        let Some(claim) = world.bug.claim(&world.store, limit) else {
             world.store_latency().await;
             process.gate().await;
             return Ok(None);
@@ -104,7 +104,7 @@ impl Prune for SimStore {
     async fn prune(&self, retention: Duration, limit: u32) -> Result<u64, StoreError> {
         self.process.gate().await;
         self.world.ask_store(Met::PruneRefused).await?;
-        let pruned = self.world.store.prune(retention, limit).await;
+        let pruned = self.world.bug.prune(&self.world.store, retention, limit).await;
         self.process.gate().await;
         pruned
     }
@@ -122,7 +122,7 @@ pub(super) struct SimClaim {
 }
 
 impl SimClaim {
-    fn begin(store: SimStore, mut claim: MemoryClaim, lifetime: Duration) -> Self {
+    fn begin(store: SimStore, mut claim: Box<dyn Claim>, lifetime: Duration) -> Self {
         let world = store.world.clone();
         let (events, more_due) = (claim.take_events(), claim.more_due());
         let session = Arc::new(Session(Mutex::new(Some(claim))));
@@ -173,7 +173,7 @@ impl Claim for SimClaim {
 /// What the server does with a settlement that was sent to it, whatever becomes of its relay meanwhile.
 async fn commit(
     store: SimStore,
-    claim: MemoryClaim,
+    claim: Box<dyn Claim>,
     outcomes: Vec<Outcome>,
     policy: SettlePolicy,
     answer: oneshot::Sender<Result<Settled, StoreError>>,
@@ -197,7 +197,7 @@ async fn commit(
         let _ = answer.send(Err(unavailable("the connection was lost")));
         return;
     }
-    let settled = Box::new(claim).settle(outcomes, &policy).await;
+    let settled = claim.settle(outcomes, &policy).await;
     if world.goes_wrong(Met::SettleAnswerLost) {
         world.fault(Fault::SessionsEnded, "one connection broke after its commit");
         return;
