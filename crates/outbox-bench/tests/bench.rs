@@ -228,7 +228,7 @@ async fn what_cannot_be_measured_is_refused() {
     let postgres = ("POSTGRES_DSN", dsn.as_str());
     let cases = [
         (vec![("DATABASE_URL", "sqlite:///nowhere.db")], 2, "only PostgreSQL is measured"),
-        (vec![postgres, ("EVENT_BUS", "stdout")], 2, "expected nats or redis"),
+        (vec![postgres, ("EVENT_BUS", "stdout")], 2, "expected a bus that can be read back, got stdout"),
         (vec![("POSTGRES_DSN", path.as_str())], 2, "search_path"),
         (vec![postgres, ("NATS_URL", "nats://ada:c4n4ry@127.0.0.1:1")], 1, "bus"),
     ];
@@ -258,7 +258,7 @@ async fn a_role_that_may_only_create_schemas_is_enough() {
     let create = format!("CREATE ROLE {role} LOGIN; GRANT CREATE ON DATABASE {} TO {role}", scene.database.name());
     scene.sql.batch_execute(&create).await.unwrap();
     let dsn = scene.database.dsn().replace("user=postgres", &format!("user={role}"));
-    let arguments = ["bench", "insert", "--duration", "100ms", "--warm-up", "10ms", "--connections", "1"];
+    let arguments = ["insert", "--duration", "100ms", "--warm-up", "10ms", "--connections", "1"];
     let output = run(&arguments, &[("POSTGRES_DSN", &dsn)]);
     assert!(output.status.success(), "{}", transcript(&output));
     scene.sql.batch_execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
@@ -272,8 +272,8 @@ async fn latency_is_measured_for_every_event_of_the_slices_with_relays() {
     let found = scene.json(&[&arguments[..], &["--connections", "4"]].concat());
     assert_eq!((&found["lost"], &found["duplicates"]), (&0.into(), &0.into()), "{found:#}");
     let events = found["events"].as_u64().unwrap();
-    // One second, less what a slow machine begins late.
-    assert!((50..=100).contains(&events), "{found:#}");
+    // One second, less what a slow machine begins late, and what each connection was to begin just before it in either slice.
+    assert!((50..=108).contains(&events), "{found:#}");
     for times in ["commit_to_stored", "commit_to_consumer", "commit_with_relay"] {
         let times = &found[times];
         assert_eq!(times["count"], events, "{found:#}");

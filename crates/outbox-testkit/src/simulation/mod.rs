@@ -8,7 +8,9 @@
 //! A run has a troubled part, in which the seed's faults happen; then everything heals, and it must come to rest.
 //! [`simulate`] returns the history, for the checker to say whether every promise was kept (safety), and what was still
 //! on its way when the time for it was over (liveness). Those are two questions, and each has its own answer.
+//! [`simulate_with`] plants a [`Bug`] in that world, to see that what is wrong is found.
 
+mod bug;
 mod bus;
 mod dice;
 mod met;
@@ -33,6 +35,7 @@ use tokio::time::Instant;
 use tracing_subscriber::layer::SubscriberExt;
 use uuid::Uuid;
 
+pub use self::bug::{Bug, NoBug, Parts};
 use self::dice::Dice;
 pub use self::met::{Met, Tally};
 use self::plan::{Plan, REST_WITHIN, nanos};
@@ -62,10 +65,19 @@ pub struct Run {
 ///
 /// If a relay panics, or the simulation itself is broken.
 pub fn simulate(seed: u64) -> Run {
+    simulate_with(seed, Arc::new(NoBug))
+}
+
+/// Runs the world of `seed` as [`simulate`] does, with `bug` in it.
+///
+/// # Panics
+///
+/// As [`simulate`], and where the bug makes somebody panic.
+pub fn simulate_with(seed: u64, bug: Arc<dyn Bug>) -> Run {
     // Where the relay adds jitter it asks this thread's generator.
     fastrand::seed(seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.expect("a runtime without sockets").block_on(live(seed))
+    runtime.expect("a runtime without sockets").block_on(live(seed, bug))
 }
 
 /// When everything may have arrived that was ever on its way.
@@ -73,14 +85,14 @@ const QUIET: Duration = Duration::from_secs(5);
 /// When every backlog has been counted anew: an observer that stood still rests for a minute.
 const COUNTED_WITHIN: Duration = Duration::from_secs(70);
 
-async fn live(seed: u64) -> Run {
+async fn live(seed: u64, bug: Arc<dyn Bug>) -> Run {
     let dice = Dice::new(seed);
     let plan = Plan::draw(&dice);
     let clock = Clock::start();
     let recorder = Recorder::in_memory();
     let witness = Witness::new(recorder.clone(), move || clock.nanos());
     let _listening = tracing::subscriber::set_default(tracing_subscriber::registry().with(witness.layer()));
-    let world = World::new(plan, dice, clock, recorder, witness);
+    let world = World::new(bug, plan, dice, clock, recorder, witness);
     world.plan.tells().for_each(|met| world.met(met));
 
     let (want, wanted) = watch::channel(Wanted::All);

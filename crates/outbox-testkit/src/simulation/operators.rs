@@ -119,6 +119,6 @@ impl DeadLetters for Desk {
     }
 
     async fn change(&self, request: &Request, span: &Span) -> Result<Batch, StoreError> {
-        self.ask().await?.change(request, span).await
+        self.0.bug.change(self.ask().await?, request, span).await
     }
 }

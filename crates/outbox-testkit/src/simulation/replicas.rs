@@ -6,6 +6,7 @@ use gamemesh_outbox::relay::{PruneConfig, Relay, RelayError, prune};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::bug::Parts;
 use super::bus::SimBus;
 use super::met::Met;
 use super::plan::Policy;
@@ -78,7 +79,8 @@ async fn start(
     let process = Arc::new(Process::new(RelayRun { run: last.run + 1, ..last }, policy));
     let store = SimStore { world: world.clone(), process: process.clone() };
     let bus = SimBus { world: world.clone(), process: process.clone() };
-    let relay = Relay::new(store.clone(), bus, config, process.telemetry.clone());
+    let parts = world.bug.relay(Parts { config, bus: Arc::new(bus), store: Arc::new(store.clone()) });
+    let relay = Relay::new(parts.store, parts.bus, parts.config, process.telemetry.clone());
     let stop = process.stop_requested();
     let (retention, batch) = (policy.retention, world.dice.pick(&[1, 3, 100]));
     let telemetry = process.telemetry.clone();

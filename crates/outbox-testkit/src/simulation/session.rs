@@ -1,17 +1,17 @@
 use std::sync::Mutex;
 
-use gamemesh_outbox::store::memory::MemoryClaim;
+use gamemesh_outbox::store::Claim;
 
 /// What the server keeps of a claim: as long as the session lives, so does the claim.
 #[derive(Debug)]
-pub(super) struct Session(Mutex<Option<MemoryClaim>>);
+pub(super) struct Session(Mutex<Option<Box<dyn Claim>>>);
 
 impl Session {
-    pub(super) fn new(claim: MemoryClaim) -> Self {
+    pub(super) fn new(claim: Box<dyn Claim>) -> Self {
         Self(Mutex::new(Some(claim)))
     }
 
-    pub(super) fn take(&self) -> Option<MemoryClaim> {
+    pub(super) fn take(&self) -> Option<Box<dyn Claim>> {
         self.0.lock().expect("no code panics while it holds the lock").take()
     }
 

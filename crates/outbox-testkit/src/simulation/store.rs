@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use gamemesh_outbox::Event;
-use gamemesh_outbox::store::memory::{MemoryClaim, MemoryStore};
+use gamemesh_outbox::store::memory::MemoryStore;
 use gamemesh_outbox::store::{
     Backlog, Claim, ClaimLimit, Claimed, Outcome, Prune, SettlePolicy, Settled, Store, StoreError, StoreErrorKind,
 };
@@ -69,7 +69,7 @@ impl SimStore {
         let (world, process) = (&self.world, &self.process);
         world.step(process, Met::KilledBeforeClaim).await;
         world.ask_store(Met::ClaimRefused).await?;
-        let Some(claim) = world.store.claim_now(limit) else {
+        let Some(claim) = world.bug.claim(&world.store, limit) else {
             world.store_latency().await;
             process.gate().await;
             return Ok(None);
@@ -86,7 +86,7 @@ impl Prune for SimStore {
     async fn prune(&self, retention: Duration, limit: u32) -> Result<u64, StoreError> {
         self.process.gate().await;
         self.world.ask_store(Met::PruneRefused).await?;
-        let pruned = self.world.store.prune(retention, limit).await;
+        let pruned = self.world.bug.prune(&self.world.store, retention, limit).await;
         self.process.gate().await;
         pruned
     }
@@ -104,7 +104,7 @@ pub(super) struct SimClaim {
 }
 
 impl SimClaim {
-    fn begin(store: SimStore, mut claim: MemoryClaim, lifetime: Duration) -> Self {
+    fn begin(store: SimStore, mut claim: Box<dyn Claim>, lifetime: Duration) -> Self {
         let world = store.world.clone();
         let (events, more_due) = (claim.take_events(), claim.more_due());
         let session = Arc::new(Session::new(claim));
@@ -155,7 +155,7 @@ impl Claim for SimClaim {
 /// What the server does with a settlement that was sent to it, whatever becomes of its relay meanwhile.
 async fn commit(
     store: SimStore,
-    claim: MemoryClaim,
+    claim: Box<dyn Claim>,
     outcomes: Vec<Outcome>,
     policy: SettlePolicy,
     answer: oneshot::Sender<Result<Settled, StoreError>>,
@@ -179,7 +179,7 @@ async fn commit(
         let _ = answer.send(Err(unavailable("the connection was lost")));
         return;
     }
-    let settled = Box::new(claim).settle(outcomes, &policy).await;
+    let settled = claim.settle(outcomes, &policy).await;
     if world.goes_wrong(Met::SettleAnswerLost) {
         world.fault(Fault::SessionsEnded, "one connection broke after its commit");
         return;

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::bug::Bug;
 use super::dice::Dice;
 use super::met::{Met, Tally};
 use super::plan::{Plan, Policy};
@@ -45,6 +46,7 @@ pub(super) fn nanos_of(time: Timestamp) -> Nanos {
 /// What replicas, producers, operators and faults share.
 #[derive(Debug)]
 pub(super) struct World {
+    pub bug: Arc<dyn Bug>,
     pub plan: Plan,
     pub dice: Dice,
     pub clock: Clock,
@@ -81,7 +83,14 @@ pub(super) struct State {
 }
 
 impl World {
-    pub(super) fn new(plan: Plan, dice: Dice, clock: Clock, recorder: Recorder, witness: Witness) -> Arc<Self> {
+    pub(super) fn new(
+        bug: Arc<dyn Bug>,
+        plan: Plan,
+        dice: Dice,
+        clock: Clock,
+        recorder: Recorder,
+        witness: Witness,
+    ) -> Arc<Self> {
         let bus =
             MemoryBus::with_message_bytes_max(plan.message_bytes_max).with_duplicate_window(plan.duplicate_window);
         let processes = plan.replicas.iter().map(|_| None).collect();
@@ -101,7 +110,7 @@ impl World {
             tally: Tally::new(),
         });
         let store = MemoryStore::journaled(clock.beginning);
-        Arc::new(Self { plan, dice, clock, recorder, witness, store, bus, state })
+        Arc::new(Self { bug, plan, dice, clock, recorder, witness, store, bus, state })
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use outbox_testkit::checker::{Rule, Seen, check};
-use outbox_testkit::simulation::{Tally, simulate};
+use outbox_testkit::simulation::{Bug, NoBug, Tally, simulate_with};
 
 /// What was wrong with one run.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -16,6 +16,15 @@ pub(crate) enum Wrong {
     Stuck,
     /// A relay or the simulation panicked.
     Panicked,
+}
+
+impl Wrong {
+    /// Returns what is named as the checker names its rules, or as this does.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        let rules = Rule::ALL.into_iter().map(|rule| (format!("{rule:?}"), Self::Broken(rule)));
+        let others = [Self::Stuck, Self::Panicked].map(|wrong| (format!("{wrong:?}"), wrong));
+        rules.chain(others).find(|(known, _)| known == name).map(|(_, wrong)| wrong)
+    }
 }
 
 /// What one run came to.
@@ -35,7 +44,11 @@ impl fmt::Display for Judged {
 }
 
 pub(crate) fn judge(seed: u64) -> Judged {
-    let Ok(run) = catch_unwind(AssertUnwindSafe(|| simulate(seed))) else {
+    judge_with(seed, Arc::new(NoBug))
+}
+
+pub(crate) fn judge_with(seed: u64, bug: Arc<dyn Bug>) -> Judged {
+    let Ok(run) = catch_unwind(AssertUnwindSafe(|| simulate_with(seed, bug))) else {
         return Judged { wrong: vec![Wrong::Panicked], tally: Tally::new(), seen: BTreeMap::new() };
     };
     let report = check(&run.history);

@@ -1,8 +1,9 @@
 use std::sync::Mutex;
 
 use outbox_testkit::checker::{Seen, check};
-use outbox_testkit::simulation::{Met, simulate};
+use outbox_testkit::simulation::{Met, simulate, simulate_with};
 
+use crate::bugs::asked_for;
 use crate::judge::{Totals, in_parallel, judge};
 
 /// How many seeds one run of the tests looks at, unless it is told otherwise.
@@ -65,9 +66,9 @@ fn kept_seeds_keep_every_promise() {
 }
 
 #[test]
-pub(crate) fn one_seed() {
+fn one_seed() {
     let Some(seed) = number("OUTBOX_SIM_SEED") else { return };
-    let run = simulate(seed);
+    let run = simulate_with(seed, asked_for());
     let report = check(&run.history);
     println!("{report}");
     run.tally.iter().for_each(|(met, count)| println!("{count:>10} {}", met.name()));
