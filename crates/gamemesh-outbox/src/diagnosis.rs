@@ -97,8 +97,7 @@ pub trait Diagnose: Send + Sync + 'static {
 }
 
 /// Writes a duration with the one unit or two that matter.
-#[cfg(any(feature = "nats", feature = "postgres", test))]
-pub(crate) fn span(seconds: f64) -> String {
+pub fn span(seconds: f64) -> String {
     let whole = seconds.max(0.0) as u64;
     match whole {
         0 => format!("{:.0} ms", seconds.max(0.0) * 1000.0),
@@ -110,8 +109,7 @@ pub(crate) fn span(seconds: f64) -> String {
 }
 
 /// Reads `2.12.1` or `2.12.0-beta.1` as numbers that can be compared; what cannot be read is 0.
-#[cfg(any(feature = "nats", feature = "redis", test))]
-pub(crate) fn version(text: &str) -> (u64, u64) {
+pub fn version(text: &str) -> (u64, u64) {
     let mut numbers = text.split(['.', '-', '+']).map(|number| number.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }

@@ -21,16 +21,16 @@ pub mod bus;
 pub mod carrier;
 #[cfg(feature = "crash-points")]
 pub mod crash_point;
-#[cfg(all(not(feature = "crash-points"), any(feature = "nats", feature = "postgres", feature = "sqlite")))]
+#[cfg(not(feature = "crash-points"))]
 mod crash_point;
+#[cfg(feature = "doctor")]
 pub mod diagnosis;
 mod error_chain;
 pub mod event;
 pub mod producer;
 #[cfg(feature = "relay")]
 pub mod relay;
-#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
-mod renew;
+pub mod renew;
 pub mod store;
 #[cfg(feature = "relay")]
 pub mod telemetry;

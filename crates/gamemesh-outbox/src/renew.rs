@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use tracing::warn;
 
 /// A value that is read again for each new connection, and what it was when it could be read last. Clones share it.
-pub(crate) struct Renewed<T> {
+pub struct Renewed<T> {
     /// What a person calls the setting.
     name: &'static str,
     last: Arc<Mutex<Last<T>>>,
@@ -20,13 +20,14 @@ struct Last<T> {
 }
 
 impl<T: Clone> Renewed<T> {
-    pub(crate) fn new(name: &'static str, value: T) -> Self {
+    /// Begins with `value`; `name` is what a person calls the setting.
+    pub fn new(name: &'static str, value: T) -> Self {
         Self { name, last: Arc::new(Mutex::new(Last { value, stale: false })) }
     }
 
     /// Takes over what was read now. If that failed, the last value still holds: a file that is being replaced must not
     /// end what works. A person is told once.
-    pub(crate) fn renew<E: fmt::Display>(&self, read: Result<T, E>) -> T {
+    pub fn renew<E: fmt::Display>(&self, read: Result<T, E>) -> T {
         let mut last = self.last.lock().expect("no code panics while it holds the lock");
         match read {
             Ok(value) => *last = Last { value, stale: false },
@@ -41,8 +42,7 @@ impl<T: Clone> Renewed<T> {
     }
 
     /// Returns what was read last.
-    #[cfg(feature = "redis")]
-    pub(crate) fn last(&self) -> T {
+    pub fn last(&self) -> T {
         self.last.lock().expect("no code panics while it holds the lock").value.clone()
     }
 }
@@ -61,7 +61,7 @@ impl<T> fmt::Debug for Renewed<T> {
 
 /// Returns the text of `file`, or `given` where there is none. Files made by an editor end with a new line. An empty file
 /// is one that is just being written: taken as it is, it would be a valid connection string to some other server.
-pub(crate) fn reread(file: Option<&PathBuf>, given: &str) -> io::Result<String> {
+pub fn reread(file: Option<&PathBuf>, given: &str) -> io::Result<String> {
     let Some(file) = file else { return Ok(given.to_owned()) };
     let text = std::fs::read_to_string(file)?;
     match text.trim() {

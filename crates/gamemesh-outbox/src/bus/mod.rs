@@ -9,7 +9,6 @@ pub mod read_back;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod stdout;
-#[cfg(any(feature = "nats", feature = "redis"))]
 mod tls;
 
 use std::sync::Arc;
@@ -17,8 +16,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use self::error::{BusError, BusErrorKind};
-#[cfg(any(feature = "nats", feature = "redis"))]
 pub use self::tls::TlsFiles;
+#[cfg(feature = "doctor")]
 use crate::diagnosis::Check;
 use crate::event::Event;
 
@@ -40,6 +39,7 @@ pub struct About {
     /// What an acknowledgement is worth: Markdown.
     pub acknowledgement: &'static str,
     /// What is looked at when it is examined.
+    #[cfg(feature = "doctor")]
     pub checks: &'static [&'static Check],
 }
 

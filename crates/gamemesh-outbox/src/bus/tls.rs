@@ -16,12 +16,12 @@ pub struct TlsFiles {
 
 impl TlsFiles {
     /// Says whether there is any: whoever names one wants TLS.
-    pub(super) fn wanted(&self) -> bool {
+    pub fn wanted(&self) -> bool {
         self.ca.is_some() || self.cert.is_some() || self.key.is_some()
     }
 
     /// Finds at the start what would otherwise fail at each connection.
-    pub(super) fn check(&self) -> Result<(), BusError> {
+    pub fn check(&self) -> Result<(), BusError> {
         let unusable = |problem| Err(BusError::new(BusErrorKind::Unavailable, problem));
         if self.cert.is_some() != self.key.is_some() {
             return unusable("client certificate: expected a certificate and its key, got only one of them".to_owned());

@@ -3,12 +3,12 @@
 //! [`Store`] and [`Claim`] are all that the relay's loop knows. What else a store can do has a small trait of its own,
 //! so that the loop cannot call it by accident.
 
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(feature = "sql")]
 mod compose;
 pub mod dead_letters;
 mod error;
 pub mod memory;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(feature = "sql")]
 mod migrate;
 pub mod overview;
 #[cfg(feature = "postgres")]
@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use self::error::{StoreError, StoreErrorKind};
+#[cfg(feature = "doctor")]
 use crate::diagnosis::Check;
 use crate::event::Event;
 use crate::validate::Invalid;
@@ -36,6 +37,7 @@ pub struct About {
     /// What it is called.
     pub title: &'static str,
     /// What is looked at when it is examined.
+    #[cfg(feature = "doctor")]
     pub checks: &'static [&'static Check],
 }
 

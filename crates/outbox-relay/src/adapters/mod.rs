@@ -18,9 +18,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+#[cfg(any(feature = "nats", feature = "redis"))]
+use gamemesh_outbox::bus::TlsFiles;
 #[cfg(feature = "read-back")]
 use gamemesh_outbox::bus::read_back::ReadBack;
-use gamemesh_outbox::bus::{self, BusPublisher, TlsFiles};
+use gamemesh_outbox::bus::{self, BusPublisher};
 use gamemesh_outbox::diagnosis::{Demands, Diagnose, Finding};
 use gamemesh_outbox::store::dead_letters::DeadLetters;
 use gamemesh_outbox::store::overview::Overviews;
@@ -204,6 +206,7 @@ async fn write_all<T: gamemesh_outbox::OutboxTransaction>(
     Ok(())
 }
 
+#[cfg(any(feature = "nats", feature = "redis"))]
 /// The certificates that the three settings of a bus name.
 fn tls_files(values: &Values, [ca, cert, key]: [&Setting<PathBuf>; 3]) -> TlsFiles {
     TlsFiles { ca: values.optional(ca), cert: values.optional(cert), key: values.optional(key) }

@@ -19,6 +19,7 @@
 //! An application that compiles more than one cryptographic provider of rustls must install one as the default.
 
 mod config;
+#[cfg(feature = "doctor")]
 pub mod diagnose;
 mod error;
 mod login;
@@ -53,8 +54,12 @@ use crate::renew::Renewed;
 use crate::store::HealthCheck;
 
 /// What a person should know of this bus.
-pub static ABOUT: About =
-    About { title: "NATS JetStream", acknowledgement: include_str!("acknowledgement.md"), checks: &diagnose::CHECKS };
+pub static ABOUT: About = About {
+    title: "NATS JetStream",
+    acknowledgement: include_str!("acknowledgement.md"),
+    #[cfg(feature = "doctor")]
+    checks: &diagnose::CHECKS,
+};
 
 /// How long the client waits between two tries to connect; short, so that an outage ends soon after the server is back.
 const RECONNECT_DELAY: Duration = Duration::from_millis(50);

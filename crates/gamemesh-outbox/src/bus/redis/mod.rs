@@ -26,6 +26,7 @@
 //! of rustls must install one as the default.
 
 mod config;
+#[cfg(feature = "doctor")]
 pub mod diagnose;
 mod error;
 #[cfg(feature = "read-back")]
@@ -51,8 +52,12 @@ use crate::store::HealthCheck;
 use crate::wire;
 
 /// What a person should know of this bus.
-pub static ABOUT: About =
-    About { title: "Redis Streams", acknowledgement: include_str!("acknowledgement.md"), checks: &diagnose::CHECKS };
+pub static ABOUT: About = About {
+    title: "Redis Streams",
+    acknowledgement: include_str!("acknowledgement.md"),
+    #[cfg(feature = "doctor")]
+    checks: &diagnose::CHECKS,
+};
 
 /// The most connections that are kept for later. Each batch has one for itself, so that a wait for replicas or a lost
 /// connection is nobody else's trouble.

@@ -13,6 +13,9 @@
 //!
 #![doc = include_str!("acknowledgement.md")]
 
+#[cfg(feature = "doctor")]
+pub mod diagnose;
+
 use std::fmt;
 use std::io::{self, ErrorKind, Stdout, Write};
 use std::sync::Arc;
@@ -23,7 +26,6 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::{Instant, timeout_at};
 
 use super::{About, Ack, BusError, BusErrorKind, BusPublisher, Receipt};
-use crate::diagnosis::{Demands, Diagnose, Finding, checks};
 use crate::event::Event;
 use crate::store::HealthCheck;
 use crate::wire;
@@ -32,7 +34,8 @@ use crate::wire;
 pub static ABOUT: About = About {
     title: "JSON lines on standard output",
     acknowledgement: include_str!("acknowledgement.md"),
-    checks: &CHECKS,
+    #[cfg(feature = "doctor")]
+    checks: &diagnose::CHECKS,
 };
 
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -151,21 +154,4 @@ fn push_line(out: &mut Vec<u8>, event: &Event) {
     let line_break = |byte: u8| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte };
     out.extend(wire::envelope(event).iter().copied().map(line_break));
     out.extend_from_slice(b"}\n");
-}
-
-checks! {
-    KEEPS = "stdout.keeps", "whether the bus keeps what it acknowledges",
-        "an event that was written and not stored by the reader is gone";
-}
-
-#[async_trait]
-impl<W: Write + Send + 'static> Diagnose for StdoutBus<W> {
-    async fn reach(&self) -> Result<(), String> {
-        self.check().await
-    }
-
-    async fn diagnose(&self, _: &Demands) -> Vec<Finding> {
-        let fix = "EVENT_BUS=nats or EVENT_BUS=redis, unless the program behind the pipe stores each line";
-        vec![KEEPS.warning("a written line counts as published, whoever reads it", fix)]
-    }
 }

@@ -7,6 +7,7 @@ mod claim;
 mod config;
 mod connector;
 mod dead_letters;
+#[cfg(feature = "doctor")]
 pub mod diagnose;
 mod dsn;
 mod error;
@@ -38,7 +39,11 @@ use super::{About, Backlog, Claim, ClaimLimit, Claimed, HealthCheck, Prune, Stor
 use crate::crash_point::crash_point;
 
 /// What a person should know of this store.
-pub static ABOUT: About = About { title: "PostgreSQL", checks: &diagnose::CHECKS };
+pub static ABOUT: About = About {
+    title: "PostgreSQL",
+    #[cfg(feature = "doctor")]
+    checks: &diagnose::CHECKS,
+};
 
 /// How long a connection may take to be made, or to become free.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -52,6 +57,7 @@ const HEALTHY_WITHIN: Duration = Duration::from_secs(3);
 pub struct PostgresStore {
     pool: Pool,
     config: PostgresConfig,
+    #[cfg_attr(not(feature = "doctor"), allow(dead_code, reason = "only an examination connects without the pool"))]
     connector: Connector,
     position: Position,
 }

@@ -33,6 +33,7 @@ mod admin;
 mod claim;
 mod config;
 mod dead_letters;
+#[cfg(feature = "doctor")]
 pub mod diagnose;
 mod error;
 mod migrate;
@@ -61,7 +62,11 @@ use self::watch::CommitWatch;
 use super::{About, Backlog, Claim, ClaimLimit, Claimed, Store, StoreError};
 
 /// What a person should know of this store.
-pub static ABOUT: About = About { title: "SQLite", checks: &diagnose::CHECKS };
+pub static ABOUT: About = About {
+    title: "SQLite",
+    #[cfg(feature = "doctor")]
+    checks: &diagnose::CHECKS,
+};
 
 const BACKLOG: &str = include_str!("sql/backlog.sql");
 

@@ -40,13 +40,6 @@ statements! {
     DEFER = "defer.sql";
     DELETE_PUBLISHED = "delete_published.sql";
     HISTORY = "history.sql";
-    DIAGNOSE_CONNECTION = "diagnose_connection.sql";
-    DIAGNOSE_HORIZON = "diagnose_horizon.sql";
-    DIAGNOSE_INDEXES = "diagnose_indexes.sql";
-    DIAGNOSE_PRIVILEGES = "diagnose_privileges.sql";
-    DIAGNOSE_SERVER = "diagnose_server.sql";
-    DIAGNOSE_SLOTS = "diagnose_slots.sql";
-    DIAGNOSE_TABLE = "diagnose_table.sql";
     LOCK_DUE = "lock_due.sql";
     MARK_PUBLISHED = "mark_published.sql";
     MIGRATION_APPLIED = "migration_applied.sql";
@@ -60,4 +53,15 @@ statements! {
     RELAYS = "relays.sql";
     TOPICS = "topics.sql";
     WAIT_FOR_DUE = "wait_for_due.sql";
+}
+
+#[cfg(feature = "doctor")]
+statements! {
+    DIAGNOSE_CONNECTION = "diagnose_connection.sql";
+    DIAGNOSE_HORIZON = "diagnose_horizon.sql";
+    DIAGNOSE_INDEXES = "diagnose_indexes.sql";
+    DIAGNOSE_PRIVILEGES = "diagnose_privileges.sql";
+    DIAGNOSE_SERVER = "diagnose_server.sql";
+    DIAGNOSE_SLOTS = "diagnose_slots.sql";
+    DIAGNOSE_TABLE = "diagnose_table.sql";
 }
