@@ -31,10 +31,28 @@ impl Process {
         self.child.id()
     }
 
-    /// Sends it a signal.
+    /// Sends it a signal; one that stops it has stopped all its threads when this returns.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let id = i32::try_from(self.child.id())?;
-        kill(Pid::from_raw(id), signal).with_context(|| format!("cannot send {signal} to {}", self.name))
+        kill(Pid::from_raw(id), signal).with_context(|| format!("cannot send {signal} to {}", self.name))?;
+        while signal == Signal::SIGSTOP && !self.stands_still()? {
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
+    /// Says whether all its threads are stopped, or it is gone.
+    fn stands_still(&self) -> Result<bool> {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", self.child.id())) else { return Ok(true) };
+        for thread in threads {
+            // One that has ended meanwhile does nothing more.
+            let Ok(stat) = std::fs::read_to_string(thread?.path().join("stat")) else { continue };
+            let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+            if !matches!(state, Some('T' | 't' | 'Z' | 'X')) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Waits for it to end by itself.
