@@ -37,8 +37,8 @@ use self::stage::Stage;
 /// Measures relays with a database and a bus
 ///
 /// The settings are those of `outbox-relay run`; PostgreSQL, with a bus that lets itself be read. A benchmark works in a
-/// schema and a place on the bus of its own (both outbox_bench; in Redis the key outbox_bench.event), which it creates and
-/// removes at its end, also after Ctrl-C. It loads the servers as much as it can: keep it away from those that others depend
+/// schema and a place on the bus of its own (outbox_bench, or its topic outbox_bench.event), which it creates and removes at
+/// its end, also after Ctrl-C. It loads the servers as much as it can: keep it away from those that others depend
 /// on. docs/performance.md says what the figures mean.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]

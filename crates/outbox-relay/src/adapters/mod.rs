@@ -4,6 +4,8 @@
 
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(test)]
+mod page;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 #[cfg(feature = "redis")]
@@ -18,11 +20,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-#[cfg(any(feature = "nats", feature = "redis"))]
-use gamemesh_outbox::bus::TlsFiles;
 #[cfg(feature = "read-back")]
 use gamemesh_outbox::bus::read_back::ReadBack;
-use gamemesh_outbox::bus::{self, BusPublisher};
+use gamemesh_outbox::bus::{self, BusPublisher, TlsFiles};
 use gamemesh_outbox::diagnosis::{Demands, Diagnose, Finding};
 use gamemesh_outbox::store::dead_letters::DeadLetters;
 use gamemesh_outbox::store::overview::Overviews;
@@ -39,7 +39,7 @@ use crate::settings::{About, Setting};
 macro_rules! registry {
     ($(
         $(#[$doc:meta])*
-        $list:ident: $kind:ty = [$($feature:literal => $adapter:expr),*], and always [$($always:expr),*];
+        $list:ident: $kind:ty { $($feature:literal => $adapter:expr,)* $(always $always:expr,)* }
     )*) => {
         $($(#[$doc])* pub(crate) static $list: &[&$kind] = &[
             $(#[cfg(feature = $feature)] &$adapter,)*
@@ -52,9 +52,16 @@ macro_rules! registry {
 
 registry! {
     /// Every bus of this build, in the order of the reference.
-    BUSES: dyn BusAdapter = ["nats" => nats::Nats, "redis" => redis::Redis], and always [stdout::Stdout];
+    BUSES: dyn BusAdapter {
+        "nats" => nats::Nats,
+        "redis" => redis::Redis,
+        always stdout::Stdout,
+    }
     /// Every store of this build, in the order of the reference.
-    STORES: dyn StoreAdapter = ["postgres" => postgres::Postgres, "sqlite" => sqlite::Sqlite], and always [];
+    STORES: dyn StoreAdapter {
+        "postgres" => postgres::Postgres,
+        "sqlite" => sqlite::Sqlite,
+    }
 }
 
 /// Says that a name is that of an adapter which this build leaves out, and how to have it.
@@ -206,7 +213,6 @@ async fn write_all<T: gamemesh_outbox::OutboxTransaction>(
     Ok(())
 }
 
-#[cfg(any(feature = "nats", feature = "redis"))]
 /// The certificates that the three settings of a bus name.
 fn tls_files(values: &Values, [ca, cert, key]: [&Setting<PathBuf>; 3]) -> TlsFiles {
     TlsFiles { ca: values.optional(ca), cert: values.optional(cert), key: values.optional(key) }

@@ -20,7 +20,7 @@ impl<W: Write + Send + 'static> Diagnose for StdoutBus<W> {
     }
 
     async fn diagnose(&self, _: &Demands) -> Vec<Finding> {
-        let fix = "EVENT_BUS=nats or EVENT_BUS=redis, unless the program behind the pipe stores each line";
+        let fix = "choose another EVENT_BUS, unless the program behind the pipe stores each line";
         vec![KEEPS.warning("a written line counts as published, whoever reads it", fix)]
     }
 }

@@ -27,8 +27,8 @@ named `outbox-relay`, by address), and `store` and `bus`, each with `reachable` 
 the counts are left out.
 
 `doctor` exits with 0 when it found no error and with 1 when it found one; warnings are risks to know and to choose. For each
-check it says what it found; where that is not `ok`, also what it risks and the exact fix: SQL for `psql`, a command of `nats`
-or `redis-cli`, lines for a server's configuration, or a setting of the relay. Nothing is printed that could be a secret: of
+check it says what it found; where that is not `ok`, also what it risks and the exact fix: SQL for `psql`, a command of the
+bus's own client, lines for a server's configuration, or a setting of the relay. Nothing is printed that could be a secret: of
 other people's queries only the words before the first literal are shown. `--json` prints `findings`, each with `check`,
 `severity`, `found`, `risk` and `fix`, and the numbers of `errors` and `warnings`.
 

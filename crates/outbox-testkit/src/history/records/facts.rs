@@ -13,7 +13,7 @@ pub struct Facts {
     /// How the relays were configured at the beginning; [`Fault::Configured`](super::faults::Fault) says what changed.
     pub configuration: Configuration,
     /// How far two sources may disagree about the time, nanoseconds: 0 in a simulation; on one machine at least the
-    /// precision of the coarsest clock (Redis: 1 ms) and what lies between doing something and noting the time.
+    /// precision of the coarsest clock (a bus may stamp to the millisecond) and what lies between doing something and noting the time.
     pub clock_tolerance: Nanos,
     /// How long the bus remembers ids and drops copies, nanoseconds; `None` if it keeps every copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
