@@ -1,6 +1,7 @@
 //! Times, summed up, and numbers as people read them.
 
 use hdrhistogram::Histogram;
+use indicatif::HumanCount;
 use serde::Serialize;
 
 /// Times, summed up.
@@ -82,15 +83,7 @@ impl Number for f64 {
 
 /// Writes a number with a comma before each three digits.
 pub(crate) fn grouped(number: impl Number) -> String {
-    let digits = number.rounded().to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    HumanCount(number.rounded()).to_string()
 }
 
 #[cfg(test)]
