@@ -7,7 +7,7 @@ use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use super::claim::micros;
-use super::row::ServerTime;
+use super::server_time::ServerTime;
 use super::session::{Session, answer};
 use super::{ANSWER_WITHIN, PostgresStore, sql, suspicion};
 use crate::crash_point::crash_point;

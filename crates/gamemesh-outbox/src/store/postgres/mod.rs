@@ -15,6 +15,7 @@ mod overview;
 mod position;
 mod row;
 mod schema;
+mod server_time;
 mod session;
 mod sql;
 mod suspicion;

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::row::ServerTime;
+use super::server_time::ServerTime;
 
 /// A look from the start of the queue walks over everything that is held, and over dead index entries that an old
 /// transaction keeps alive. It gets at most this share of the time: one part in twenty.
