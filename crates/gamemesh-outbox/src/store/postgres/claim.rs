@@ -10,7 +10,8 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::error::{one_line, unavailable};
-use super::position::{Place, Position, Unsettled};
+use super::place::{QueuePlace, RowVersion};
+use super::position::{Position, Unsettled};
 use super::row::{self, Column};
 use super::session::{Session, answer};
 use super::sql;
@@ -35,12 +36,12 @@ pub(super) struct PostgresClaim {
     lifetime: Duration,
     ids: Vec<Uuid>,
     /// Where the rows lie, in claim order.
-    places: Vec<row::Place>,
+    versions: Vec<RowVersion>,
     events: Vec<Event>,
     more_due: bool,
     /// Whether the connection had to make room for an event that is larger than a batch should be.
     stretched: bool,
-    beyond: Option<Place>,
+    beyond: Option<QueuePlace>,
     unsettled: Unsettled,
 }
 
@@ -71,18 +72,18 @@ impl PostgresClaim {
             if let Some(beyond) = claimed.beyond {
                 position.back_to(beyond);
             }
-            if from == Place::START {
+            if from == QueuePlace::START {
                 session.give_back();
                 return Ok((None, elapsed(waited_until)));
             }
-            from = Place::START;
+            from = QueuePlace::START;
         };
-        let Claimed { events, places, more_due, beyond, .. } = claimed;
+        let Claimed { events, versions, more_due, beyond, .. } = claimed;
         let stretched = events.iter().map(|event| event.payload.len() as u64).sum::<u64>() > limit.bytes;
         let ids = events.iter().map(|event| event.id).collect();
         let unsettled = Unsettled::new(position.clone());
         let lifetime = limit.lifetime;
-        let claim = Self { session, lifetime, ids, places, events, more_due, stretched, beyond, unsettled };
+        let claim = Self { session, lifetime, ids, versions, events, more_due, stretched, beyond, unsettled };
         Ok((Some(claim), elapsed(waited_until)))
     }
 }
@@ -99,7 +100,7 @@ impl Claim for PostgresClaim {
 
     async fn settle(self: Box<Self>, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {
         const DOING: &str = "cannot settle events";
-        let changes = Changes::of(&self.ids, &self.places, outcomes);
+        let changes = Changes::of(&self.ids, &self.versions, outcomes);
         crash_point("settle.before");
         let settle = async {
             let (published, charged, deferred) = changes.write(&self.session, policy).await?;
@@ -174,7 +175,7 @@ async fn claim(
     session: &Session,
     limit: &ClaimLimit,
     position: &Position,
-    from: Place,
+    from: QueuePlace,
     synchronous_commit: bool,
     wait_at_most: Option<Duration>,
 ) -> (Instant, Result<Vec<Row>, Error>) {
@@ -217,7 +218,7 @@ async fn claim_or_suspect(
     session: &Session,
     limit: &ClaimLimit,
     position: &Position,
-    from: Place,
+    from: QueuePlace,
     synchronous_commit: bool,
     wait_at_most: Option<Duration>,
 ) -> Result<(Instant, Claimed), Error> {
@@ -245,28 +246,28 @@ async fn claim_or_suspect(
 /// What a claim holds.
 pub(super) struct Claimed {
     events: Vec<Event>,
-    places: Vec<row::Place>,
+    versions: Vec<RowVersion>,
     /// Where the next claim goes on, if there is any event.
-    last: Option<Place>,
+    last: Option<QueuePlace>,
     /// From where on rows are held that nothing happens to. Others pass them by until the transaction ends.
-    beyond: Option<Place>,
+    beyond: Option<QueuePlace>,
     more_due: bool,
 }
 
 impl Claimed {
     pub(super) fn of<R: Borrow<Row>>(
         rows: impl Iterator<Item = (R, Event)>,
-        beyond: Option<Place>,
+        beyond: Option<QueuePlace>,
         more_due: bool,
     ) -> Self {
-        let (mut events, mut places, mut last) = (Vec::new(), Vec::new(), None);
+        let (mut events, mut versions, mut last) = (Vec::new(), Vec::new(), None);
         for (row, event) in rows {
             let row = row.borrow();
-            places.push(Column::Place.of(row));
+            versions.push(Column::Version.of(row));
             last = Some(row::place_in_queue(row));
             events.push(event);
         }
-        Self { events, places, last, beyond, more_due }
+        Self { events, versions, last, beyond, more_due }
     }
 }
 
@@ -309,7 +310,7 @@ struct Changes {
 
 #[derive(Default)]
 struct Published {
-    places: Vec<row::Place>,
+    versions: Vec<RowVersion>,
     ids: Vec<Uuid>,
 }
 
@@ -332,13 +333,13 @@ struct Charged {
 }
 
 impl Changes {
-    fn of(ids: &[Uuid], places: &[row::Place], outcomes: Vec<Outcome>) -> Self {
+    fn of(ids: &[Uuid], versions: &[RowVersion], outcomes: Vec<Outcome>) -> Self {
         assert_eq!(outcomes.len(), ids.len(), "one outcome for each claimed event");
         let mut changes = Self::default();
-        for ((&id, &place), outcome) in ids.iter().zip(places).zip(outcomes) {
+        for ((&id, &version), outcome) in ids.iter().zip(versions).zip(outcomes) {
             match outcome {
                 Outcome::Published => {
-                    changes.published.places.push(place);
+                    changes.published.versions.push(version);
                     changes.published.ids.push(id);
                 }
                 Outcome::Charged { error, retry_in } => {
@@ -365,8 +366,8 @@ impl Changes {
             OnPublished::Mark => sql::MARK_PUBLISHED,
             OnPublished::Delete => sql::DELETE_PUBLISHED,
         };
-        let Published { places, ids } = &self.published;
-        session.client().execute_typed(sql, &[(places, Type::TID_ARRAY), (ids, Type::UUID_ARRAY)]).await
+        let Published { versions, ids } = &self.published;
+        session.client().execute_typed(sql, &[(versions, Type::TID_ARRAY), (ids, Type::UUID_ARRAY)]).await
     }
 
     async fn charge(&self, session: &Session, policy: &SettlePolicy) -> Result<Vec<Charged>, Error> {

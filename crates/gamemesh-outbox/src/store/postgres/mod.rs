@@ -12,6 +12,7 @@ pub mod diagnose;
 mod dsn;
 mod error;
 mod overview;
+mod place;
 mod position;
 mod row;
 mod schema;

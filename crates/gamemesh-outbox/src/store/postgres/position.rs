@@ -1,8 +1,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use uuid::Uuid;
-
+use super::place::QueuePlace;
 use super::server_time::ServerTime;
 
 /// A look from the start of the queue walks over everything that is held, and over dead index entries that an old
@@ -22,7 +21,7 @@ pub(super) struct Position(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     /// The end of the last claim.
-    after: Place,
+    after: QueuePlace,
     /// When the next look begins at the start, if the last one was dear or there is a backlog.
     start_at: Instant,
     /// Whether the last claim left more to do.
@@ -33,21 +32,10 @@ struct State {
     found_at: Instant,
 }
 
-/// A place in the queue: when an event is due, and its id.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) struct Place {
-    pub(super) at: ServerTime,
-    pub(super) id: Uuid,
-}
-
-impl Place {
-    pub(super) const START: Self = Self { at: ServerTime::FIRST, id: Uuid::nil() };
-}
-
 /// What [`outbox_wait_for_due`](super::sql::WAIT_FOR_DUE) has to know.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Looking {
-    pub(super) after: Place,
+    pub(super) after: QueuePlace,
     pub(super) start_in: Duration,
     pub(super) quiet: Duration,
 }
@@ -55,25 +43,25 @@ pub(super) struct Looking {
 impl Default for State {
     fn default() -> Self {
         let now = Instant::now();
-        Self { after: Place::START, start_at: now, backlog: false, dear: false, found_at: now }
+        Self { after: QueuePlace::START, start_at: now, backlog: false, dear: false, found_at: now }
     }
 }
 
 impl Position {
     /// Says where the next claim begins.
-    pub(super) fn next(&self) -> Place {
+    pub(super) fn next(&self) -> QueuePlace {
         let mut state = self.lock();
         let now = Instant::now();
         if now >= state.start_at || !(state.backlog || state.dear) {
             // The other workers do not all look from the start now.
             state.start_at = now + REST_PER_LOOK * CHEAP;
-            return Place::START;
+            return QueuePlace::START;
         }
         state.after
     }
 
     /// Notes a claim that began at `from`, ended at `last`, and `took` so long.
-    pub(super) fn claimed(&self, from: Place, last: Place, more_due: bool, took: Duration) {
+    pub(super) fn claimed(&self, from: QueuePlace, last: QueuePlace, more_due: bool, took: Duration) {
         let mut state = self.lock();
         state.found_at = Instant::now();
         state.backlog = more_due;
@@ -81,21 +69,21 @@ impl Position {
             last
         } else {
             // Who keeps up looks a second further back, for transactions that took longer than others.
-            Place { at: last.at.a_second_before(), ..Place::START }
+            QueuePlace { at: last.at.a_second_before(), ..QueuePlace::START }
         };
         state.after = state.after.max(after);
         state.looked(from, took);
     }
 
     /// Notes a claim that found nothing.
-    pub(super) fn nothing_due(&self, from: Place, took: Duration) {
+    pub(super) fn nothing_due(&self, from: QueuePlace, took: Duration) {
         let mut state = self.lock();
         state.backlog = false;
         state.looked(from, took);
     }
 
     /// The next claims begin at `place`, or before it: what lies there was held, and was passed by while it was.
-    pub(super) fn back_to(&self, place: Place) {
+    pub(super) fn back_to(&self, place: QueuePlace) {
         let mut state = self.lock();
         state.after = state.after.min(place);
     }
@@ -103,7 +91,7 @@ impl Position {
     /// The next claim begins at the start: something may be free again that was claimed.
     pub(super) fn forget(&self) {
         let mut state = self.lock();
-        state.after = Place::START;
+        state.after = QueuePlace::START;
         state.start_at = Instant::now();
     }
 
@@ -118,7 +106,7 @@ impl Position {
     pub(super) fn waited(&self, found: Option<ServerTime>, start_look: Option<Duration>) {
         let mut state = self.lock();
         if let Some(took) = start_look {
-            state.looked(Place::START, took);
+            state.looked(QueuePlace::START, took);
         }
         if found.is_some_and(|at| at < state.after.at) {
             state.start_at = Instant::now();
@@ -131,8 +119,8 @@ impl Position {
 }
 
 impl State {
-    fn looked(&mut self, from: Place, took: Duration) {
-        if from == Place::START {
+    fn looked(&mut self, from: QueuePlace, took: Duration) {
+        if from == QueuePlace::START {
             self.start_at = Instant::now() + REST_PER_LOOK * took;
             self.dear = took > CHEAP;
         }
@@ -149,7 +137,7 @@ impl Unsettled {
     }
 
     /// Nothing of the claim is free again, but what it held and left from `beyond` on.
-    pub(super) fn settled(mut self, beyond: Option<Place>) {
+    pub(super) fn settled(mut self, beyond: Option<QueuePlace>) {
         if let Some((position, place)) = self.0.take().zip(beyond) {
             position.back_to(place);
         }
@@ -166,10 +154,12 @@ impl Drop for Unsettled {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
-    fn place(micros: i64) -> Place {
-        Place { at: ServerTime::at(micros), id: Uuid::nil() }
+    fn place(micros: i64) -> QueuePlace {
+        QueuePlace { at: ServerTime::at(micros), id: Uuid::nil() }
     }
 
     const SHORT: Duration = Duration::from_millis(1);
@@ -179,8 +169,8 @@ mod tests {
     fn who_keeps_up_always_begins_at_the_start() {
         let position = Position::default();
         for due in 1..5 {
-            assert_eq!(position.next(), Place::START);
-            position.claimed(Place::START, place(due), false, SHORT);
+            assert_eq!(position.next(), QueuePlace::START);
+            position.claimed(QueuePlace::START, place(due), false, SHORT);
         }
     }
 
@@ -191,8 +181,8 @@ mod tests {
         assert_eq!(position.next(), place(7));
         position.claimed(place(7), place(9), true, SHORT);
         assert_eq!(position.next(), place(9));
-        position.claimed(Place::START, place(9), true, Duration::ZERO);
-        assert_eq!(position.next(), Place::START, "a look that cost nothing is due again");
+        position.claimed(QueuePlace::START, place(9), true, Duration::ZERO);
+        assert_eq!(position.next(), QueuePlace::START, "a look that cost nothing is due again");
     }
 
     #[test]
@@ -204,7 +194,7 @@ mod tests {
         position.waited(Some(ServerTime::at(8_500_000)), None);
         assert_eq!(position.next(), place(8_000_000));
         position.waited(Some(ServerTime::at(1)), None);
-        assert_eq!(position.next(), Place::START, "what lies behind is fetched");
+        assert_eq!(position.next(), QueuePlace::START, "what lies behind is fetched");
     }
 
     #[test]
@@ -226,6 +216,6 @@ mod tests {
         Unsettled::new(position.clone()).settled(None);
         assert_eq!(position.next(), place(7));
         drop(Unsettled::new(position.clone()));
-        assert_eq!(position.next(), Place::START);
+        assert_eq!(position.next(), QueuePlace::START);
     }
 }

@@ -1,48 +1,19 @@
-use std::error::Error;
-
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use jiff::Timestamp;
 use tokio_postgres::Row;
-use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+use tokio_postgres::types::FromSql;
 
-use super::position;
+use super::place::QueuePlace;
 use super::server_time::ServerTime;
 use crate::carrier::Carrier;
 use crate::event::{Event, Headers};
 use crate::store::payload_too_large;
 
-/// A row version's place in the table: block and line.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Place([u8; 6]);
-
-impl ToSql for Place {
-    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
-        out.extend_from_slice(&self.0);
-        Ok(IsNull::No)
-    }
-
-    fn accepts(ty: &Type) -> bool {
-        *ty == Type::TID
-    }
-
-    to_sql_checked!();
-}
-
-impl<'a> FromSql<'a> for Place {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        Ok(Self(raw.try_into()?))
-    }
-
-    fn accepts(ty: &Type) -> bool {
-        *ty == Type::TID
-    }
-}
-
 /// The columns of `claim.sql`, in their order there: looking a name up for each value of each row would take longer than
 /// reading it.
 #[derive(Clone, Copy)]
 pub(super) enum Column {
-    Place,
+    Version,
     Id,
     Topic,
     EventType,
@@ -65,8 +36,8 @@ impl Column {
 }
 
 /// Says where in the queue a row of `claim.sql` stands.
-pub(super) fn place_in_queue(row: &Row) -> position::Place {
-    position::Place { at: Column::AvailableAt.of(row), id: Column::Id.of(row) }
+pub(super) fn place_in_queue(row: &Row) -> QueuePlace {
+    QueuePlace { at: Column::AvailableAt.of(row), id: Column::Id.of(row) }
 }
 
 /// Reads a row of `claim.sql`. Whatever is wrong with it becomes the event's defect: the columns are data that anybody

@@ -12,7 +12,7 @@ use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use super::claim::{Claimed, pairs};
-use super::position::Place;
+use super::place::QueuePlace;
 use super::session::Session;
 use super::{row, sql};
 use crate::event::Event;
@@ -56,7 +56,7 @@ pub(super) async fn claim(session: &Session, limit: &ClaimLimit, time: Duration)
     }
     let left = due.len() > read_rows.len();
     let more_due = due.len() == limit.events as usize || left;
-    Ok(Claimed::of(read_rows.into_iter(), left.then_some(Place::START), more_due))
+    Ok(Claimed::of(read_rows.into_iter(), left.then_some(QueuePlace::START), more_due))
 }
 
 /// Which of the columns are read that may be unreadable.
