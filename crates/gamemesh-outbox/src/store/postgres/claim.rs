@@ -3,24 +3,23 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use futures_util::future::{join3, try_join3};
+use futures_util::future::join3;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, Row};
 use tracing::warn;
 use uuid::Uuid;
 
 use super::error::{one_line, unavailable};
+use super::params::{int8, millis, pairs};
 use super::place::{QueuePlace, RowVersion};
 use super::position::{Position, Unsettled};
 use super::row::{self, Column};
 use super::session::{Session, answer};
+use super::settle::Changes;
 use super::sql;
 use super::suspicion;
-use crate::crash_point::crash_point;
 use crate::event::Event;
-use crate::store::{
-    Claim, ClaimLimit, OnPublished, Outcome, Route, SettlePolicy, Settled, StoreError, StoreErrorKind, last_error_text,
-};
+use crate::store::{Claim, ClaimLimit, Outcome, SettlePolicy, Settled, StoreError, StoreErrorKind};
 
 /// The longest wait in the database: its snapshot keeps dead rows of everybody alive that long.
 const WAIT_MAX: Duration = Duration::from_secs(1);
@@ -101,39 +100,22 @@ impl Claim for PostgresClaim {
     async fn settle(self: Box<Self>, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {
         const DOING: &str = "cannot settle events";
         let changes = Changes::of(&self.ids, &self.versions, outcomes);
-        crash_point("settle.before");
-        let settle = async {
-            let (published, charged, deferred) = changes.write(&self.session, policy).await?;
-            // A transaction that changed less than it held is not committed: something else is at work on the table.
-            let complete = published == changes.published.ids.len() as u64
-                && charged.len() == changes.charged.ids.len()
-                && deferred == changes.deferred.ids.len() as u64;
-            crash_point("settle.written");
-            if complete {
-                self.session.client().batch_execute("COMMIT").await?;
-                crash_point("settle.committed");
-            }
-            Ok((complete, published, charged))
-        };
-        let (complete, published, charged) = answer(DOING, self.lifetime + GRACE, settle).await?;
-        if !complete {
+        let settled = answer(DOING, self.lifetime + GRACE, changes.settle(&self.session, policy)).await?;
+        let Some(settled) = settled else {
             let problem = "some claimed rows cannot be changed; hint: is there a trigger, a rule or a row security policy \
                            on outbox_events?";
             return Err(StoreError::new(StoreErrorKind::Unavailable, format!("{DOING}: {problem}")));
-        }
+        };
         if self.stretched {
             // Its buffer would stay as large as that event for as long as the connection lives.
             drop(self.session);
         } else {
             self.session.give_back();
         }
-        if !changes.released {
+        if !changes.release() {
             self.unsettled.settled(self.beyond);
         }
-
-        let retrying = charged.iter().filter(|charged| !charged.failed).count() as u64;
-        let dead_lettered = charged.iter().filter(|charged| charged.failed).map(|charged| charged.id).collect();
-        Ok(Settled { published, retrying, dead_lettered })
+        Ok(settled)
     }
 }
 
@@ -271,11 +253,6 @@ impl Claimed {
     }
 }
 
-/// Returns routes as the two arrays that the statements take.
-pub(super) fn pairs(routes: &[Route]) -> (Vec<&str>, Vec<&str>) {
-    routes.iter().map(|route| (route.topic.as_str(), route.event_type.as_str())).unzip()
-}
-
 /// Begins the transaction, whatever the database's defaults are: under a stricter isolation a skipped row may fail the
 /// claim. The queue is always walked in its order, whatever the statistics say of a table whose rows come and go. The
 /// settings end with the transaction, so that a pooler can hand the connection to somebody else afterwards.
@@ -295,118 +272,4 @@ fn begin(lifetime: Duration, synchronous_commit: bool) -> String {
         begin.push_str("; SET LOCAL synchronous_commit = off");
     }
     begin
-}
-
-/// What a settled claim writes, as the arrays that the statements take. Released events need no change.
-#[derive(Default)]
-struct Changes {
-    published: Published,
-    charged: Waiting,
-    errors: Vec<String>,
-    deferred: Waiting,
-    /// Whether anything is given back.
-    released: bool,
-}
-
-#[derive(Default)]
-struct Published {
-    versions: Vec<RowVersion>,
-    ids: Vec<Uuid>,
-}
-
-#[derive(Default)]
-struct Waiting {
-    ids: Vec<Uuid>,
-    waits_us: Vec<i64>,
-}
-
-impl Waiting {
-    fn push(&mut self, id: Uuid, wait: Duration) {
-        self.ids.push(id);
-        self.waits_us.push(micros(wait));
-    }
-}
-
-struct Charged {
-    id: Uuid,
-    failed: bool,
-}
-
-impl Changes {
-    fn of(ids: &[Uuid], versions: &[RowVersion], outcomes: Vec<Outcome>) -> Self {
-        assert_eq!(outcomes.len(), ids.len(), "one outcome for each claimed event");
-        let mut changes = Self::default();
-        for ((&id, &version), outcome) in ids.iter().zip(versions).zip(outcomes) {
-            match outcome {
-                Outcome::Published => {
-                    changes.published.versions.push(version);
-                    changes.published.ids.push(id);
-                }
-                Outcome::Charged { error, retry_in } => {
-                    changes.charged.push(id, retry_in);
-                    changes.errors.push(last_error_text(&error));
-                }
-                Outcome::Deferred { retry_in } => changes.deferred.push(id, retry_in),
-                Outcome::Released => changes.released = true,
-            }
-        }
-        changes
-    }
-
-    /// Sends the statements in one round trip and returns what each of them changed.
-    async fn write(&self, session: &Session, policy: &SettlePolicy) -> Result<(u64, Vec<Charged>, u64), Error> {
-        try_join3(self.publish(session, policy.on_published), self.charge(session, policy), self.defer(session)).await
-    }
-
-    async fn publish(&self, session: &Session, on_published: OnPublished) -> Result<u64, Error> {
-        if self.published.ids.is_empty() {
-            return Ok(0);
-        }
-        let sql = match on_published {
-            OnPublished::Mark => sql::MARK_PUBLISHED,
-            OnPublished::Delete => sql::DELETE_PUBLISHED,
-        };
-        let Published { versions, ids } = &self.published;
-        session.client().execute_typed(sql, &[(versions, Type::TID_ARRAY), (ids, Type::UUID_ARRAY)]).await
-    }
-
-    async fn charge(&self, session: &Session, policy: &SettlePolicy) -> Result<Vec<Charged>, Error> {
-        if self.charged.ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let attempts_max = i64::from(policy.attempts_max);
-        let params = [
-            (&self.charged.ids as _, Type::UUID_ARRAY),
-            (&self.errors as _, Type::TEXT_ARRAY),
-            (&self.charged.waits_us as _, Type::INT8_ARRAY),
-            (&attempts_max as _, Type::INT8),
-        ];
-        let rows = session.client().query_typed(sql::CHARGE, &params).await?;
-        crash_point("settle.charged");
-        rows.iter().map(|row| Ok(Charged { id: row.try_get("id")?, failed: row.try_get("failed")? })).collect()
-    }
-
-    async fn defer(&self, session: &Session) -> Result<u64, Error> {
-        if self.deferred.ids.is_empty() {
-            return Ok(0);
-        }
-        let params = [(&self.deferred.ids as _, Type::UUID_ARRAY), (&self.deferred.waits_us as _, Type::INT8_ARRAY)];
-        session.client().execute_typed(sql::DEFER, &params).await
-    }
-}
-
-/// The longest time that the statements are given; more could leave the range of a timestamp.
-const MICROS_MAX: i64 = 100 * 365 * 24 * 60 * 60 * 1_000_000;
-
-pub(super) fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX).min(MICROS_MAX)
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// A limit that statements can still calculate with.
-fn int8(limit: u64) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX).min(i64::MAX / 16)
 }

@@ -6,7 +6,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
-use super::claim::micros;
+use super::params::micros;
 use super::server_time::ServerTime;
 use super::session::{Session, answer};
 use super::{ANSWER_WITHIN, PostgresStore, sql, suspicion};

@@ -11,7 +11,8 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
-use super::claim::{Claimed, pairs};
+use super::claim::Claimed;
+use super::params::pairs;
 use super::place::QueuePlace;
 use super::session::Session;
 use super::{row, sql};
