@@ -1,4 +1,3 @@
-use std::borrow::Borrow;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -9,15 +8,16 @@ use tokio_postgres::{Error, Row};
 use tracing::warn;
 use uuid::Uuid;
 
-use super::error::{one_line, unavailable};
+use super::error::{may_fall_on_rows, one_line, unavailable};
+use super::looked::Looked;
 use super::params::{int8, millis, pairs};
 use super::place::{QueuePlace, RowVersion};
 use super::position::{Position, Unsettled};
 use super::row::{self, Column};
+use super::row_by_row;
 use super::session::{Session, answer};
 use super::settle::Changes;
 use super::sql;
-use super::suspicion;
 use crate::event::Event;
 use crate::store::{Claim, ClaimLimit, Outcome, SettlePolicy, Settled, StoreError, StoreErrorKind};
 
@@ -58,7 +58,7 @@ impl PostgresClaim {
         let mut wait_at_most = Some(wait_at_most);
         let mut waited_until = None;
         let claimed = loop {
-            let claim = claim_or_suspect(&session, limit, position, from, synchronous_commit, wait_at_most.take());
+            let claim = look(&session, limit, position, from, synchronous_commit, wait_at_most.take());
             let (due_at, claimed) = answer(DOING, WAIT_MAX + 2 * limit.lifetime + GRACE, claim).await?;
             let took = due_at.elapsed();
             waited_until.get_or_insert(due_at);
@@ -77,7 +77,7 @@ impl PostgresClaim {
             }
             from = QueuePlace::START;
         };
-        let Claimed { events, versions, more_due, beyond, .. } = claimed;
+        let Looked { events, versions, more_due, beyond, .. } = claimed;
         let stretched = events.iter().map(|event| event.payload.len() as u64).sum::<u64>() > limit.bytes;
         let ids = events.iter().map(|event| event.id).collect();
         let unsettled = Unsettled::new(position.clone());
@@ -196,22 +196,22 @@ async fn claim(
 }
 
 /// Returns when there was something to claim, and what was claimed.
-async fn claim_or_suspect(
+async fn look(
     session: &Session,
     limit: &ClaimLimit,
     position: &Position,
     from: QueuePlace,
     synchronous_commit: bool,
     wait_at_most: Option<Duration>,
-) -> Result<(Instant, Claimed), Error> {
+) -> Result<(Instant, Looked), Error> {
     let (due_at, rows) = claim(session, limit, position, from, synchronous_commit, wait_at_most).await;
     let claimed = match rows {
-        Err(error) if suspicion::falls_on_rows(&error) => {
+        Err(error) if may_fall_on_rows(&error) => {
             let because = unavailable("cannot claim events", error);
             warn!(error = %one_line(&because), "claiming row by row: one of them may be unreadable");
             session.client().batch_execute("ROLLBACK").await?;
             session.client().batch_execute(&begin(limit.lifetime, synchronous_commit)).await?;
-            suspicion::claim(session, limit, limit.lifetime / 2).await?
+            row_by_row::claim(session, limit, limit.lifetime / 2).await?
         }
         rows => {
             let rows = rows?;
@@ -219,38 +219,10 @@ async fn claim_or_suspect(
             let more_due = rows.len() == limit.events as usize || within < rows.len();
             let beyond = rows.get(within).map(row::place_in_queue);
             let claimed = rows[..within].iter().map(|row| (row, row::event(row, limit.event_bytes)));
-            Claimed::of(claimed, beyond, more_due)
+            Looked::of(claimed, beyond, more_due)
         }
     };
     Ok((due_at, claimed))
-}
-
-/// What a claim holds.
-pub(super) struct Claimed {
-    events: Vec<Event>,
-    versions: Vec<RowVersion>,
-    /// Where the next claim goes on, if there is any event.
-    last: Option<QueuePlace>,
-    /// From where on rows are held that nothing happens to. Others pass them by until the transaction ends.
-    beyond: Option<QueuePlace>,
-    more_due: bool,
-}
-
-impl Claimed {
-    pub(super) fn of<R: Borrow<Row>>(
-        rows: impl Iterator<Item = (R, Event)>,
-        beyond: Option<QueuePlace>,
-        more_due: bool,
-    ) -> Self {
-        let (mut events, mut versions, mut last) = (Vec::new(), Vec::new(), None);
-        for (row, event) in rows {
-            let row = row.borrow();
-            versions.push(Column::Version.of(row));
-            last = Some(row::place_in_queue(row));
-            events.push(event);
-        }
-        Self { events, versions, last, beyond, more_due }
-    }
 }
 
 /// Begins the transaction, whatever the database's defaults are: under a stricter isolation a skipped row may fail the

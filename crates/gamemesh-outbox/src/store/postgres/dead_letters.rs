@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::params::micros;
 use super::server_time::ServerTime;
 use super::session::{Session, answer};
-use super::{ANSWER_WITHIN, PostgresStore, sql, suspicion};
+use super::{ANSWER_WITHIN, PostgresStore, error, sql};
 use crate::crash_point::crash_point;
 use crate::store::dead_letters::{
     Action, AuditEntry, Batch, Count, Cursor, DeadLetter, DeadLetters, Detail, EXAMINED_MAX, Filter, GROUPED_MAX,
@@ -58,7 +58,7 @@ impl DeadLetters for PostgresStore {
         };
         let show = async {
             match show(true).await {
-                Err(error) if suspicion::is_of_a_row(&error) => show(false).await,
+                Err(error) if error::is_of_a_row(&error) => show(false).await,
                 rows => rows,
             }
         };
@@ -98,7 +98,7 @@ impl DeadLetters for PostgresStore {
             }
             let readable = [&params[..], &[(&true as _, Type::BOOL)]].concat();
             match transaction(&session, statement, &readable).await {
-                Err(error) if suspicion::is_of_a_row(&error) => {
+                Err(error) if error::is_of_a_row(&error) => {
                     session.client().batch_execute("ROLLBACK").await?;
                     let unreadable = [&params[..], &[(&false as _, Type::BOOL)]].concat();
                     transaction(&session, statement, &unreadable).await

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use deadpool_postgres::PoolError;
 use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
 
 use crate::store::{StoreError, StoreErrorKind, last_error_text};
 
@@ -32,6 +33,22 @@ pub(super) fn unavailable(doing: &str, error: Error) -> StoreError {
             .with_source(ServerError { code: error.code().code().to_owned(), message: error.message().to_owned() }),
         None => unavailable.with_source(error),
     }
+}
+
+/// The server cannot make a row's text, or finds the row damaged. Nobody else is to blame, and it will not pass.
+const OF_A_ROW: [SqlState; 3] = [SqlState::PROGRAM_LIMIT_EXCEEDED, SqlState::INTERNAL_ERROR, SqlState::DATA_CORRUPTED];
+/// What many rows of such text at once exhaust: memory, temporary files, time. Perhaps no row is to blame.
+const OF_MANY: [SqlState; 4] =
+    [SqlState::OUT_OF_MEMORY, SqlState::DISK_FULL, SqlState::CONFIGURATION_LIMIT_EXCEEDED, SqlState::QUERY_CANCELED];
+
+/// Says whether `error` may be the fault of rows.
+pub(super) fn may_fall_on_rows(error: &Error) -> bool {
+    is_of_a_row(error) || error.code().is_some_and(|code| OF_MANY.contains(code))
+}
+
+/// Says whether `error` is the fault of one row.
+pub(super) fn is_of_a_row(error: &Error) -> bool {
+    error.code().is_some_and(|code| OF_A_ROW.contains(code))
 }
 
 pub(super) fn no_connection(error: PoolError) -> StoreError {

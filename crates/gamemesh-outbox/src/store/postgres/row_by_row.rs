@@ -6,12 +6,12 @@
 
 use std::time::{Duration, Instant};
 
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
-use super::claim::Claimed;
+use super::error::is_of_a_row;
+use super::looked::Looked;
 use super::params::pairs;
 use super::place::QueuePlace;
 use super::session::Session;
@@ -19,24 +19,8 @@ use super::{row, sql};
 use crate::event::Event;
 use crate::store::ClaimLimit;
 
-/// The server cannot make a row's text, or finds the row damaged. Nobody else is to blame, and it will not pass.
-const OF_A_ROW: [SqlState; 3] = [SqlState::PROGRAM_LIMIT_EXCEEDED, SqlState::INTERNAL_ERROR, SqlState::DATA_CORRUPTED];
-/// What many rows of such text at once exhaust: memory, temporary files, time. Perhaps no row is to blame.
-const OF_MANY: [SqlState; 4] =
-    [SqlState::OUT_OF_MEMORY, SqlState::DISK_FULL, SqlState::CONFIGURATION_LIMIT_EXCEEDED, SqlState::QUERY_CANCELED];
-
-/// Says whether `error` may be the fault of rows.
-pub(super) fn falls_on_rows(error: &Error) -> bool {
-    is_of_a_row(error) || error.code().is_some_and(|code| OF_MANY.contains(code))
-}
-
-/// Says whether `error` is the fault of one row.
-pub(super) fn is_of_a_row(error: &Error) -> bool {
-    error.code().is_some_and(|code| OF_A_ROW.contains(code))
-}
-
 /// Claims and reads the oldest due events one by one, in the transaction that is open, for at most about `time`.
-pub(super) async fn claim(session: &Session, limit: &ClaimLimit, time: Duration) -> Result<Claimed, Error> {
+pub(super) async fn claim(session: &Session, limit: &ClaimLimit, time: Duration) -> Result<Looked, Error> {
     let (topics, event_types) = pairs(&limit.except);
     let params = [
         (&i64::from(limit.events) as _, Type::INT8),
@@ -57,7 +41,7 @@ pub(super) async fn claim(session: &Session, limit: &ClaimLimit, time: Duration)
     }
     let left = due.len() > read_rows.len();
     let more_due = due.len() == limit.events as usize || left;
-    Ok(Claimed::of(read_rows.into_iter(), left.then_some(QueuePlace::START), more_due))
+    Ok(Looked::of(read_rows.into_iter(), left.then_some(QueuePlace::START), more_due))
 }
 
 /// Which of the columns are read that may be unreadable.
