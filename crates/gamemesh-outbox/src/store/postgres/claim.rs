@@ -1,8 +1,9 @@
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join3;
+use tokio::time::Instant;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, Row};
 use tracing::warn;
@@ -54,7 +55,7 @@ impl PostgresClaim {
         wait_at_most: Duration,
     ) -> Result<(Option<Self>, Duration), StoreError> {
         const DOING: &str = "cannot claim events";
-        let mut from = position.next();
+        let mut from = position.next(Instant::now());
         let mut wait_at_most = Some(wait_at_most);
         let mut waited_until = None;
         let claimed = loop {
@@ -63,11 +64,11 @@ impl PostgresClaim {
             let took = due_at.elapsed();
             waited_until.get_or_insert(due_at);
             if let Some(last) = claimed.last {
-                position.claimed(from, last, claimed.more_due, took);
+                position.claimed(Instant::now(), from, last, claimed.more_due, took);
                 break claimed;
             }
             answer(DOING, GRACE, session.client().batch_execute("COMMIT")).await?;
-            position.nothing_due(from, took);
+            position.nothing_due(Instant::now(), from, took);
             if let Some(beyond) = claimed.beyond {
                 position.back_to(beyond);
             }
@@ -134,7 +135,7 @@ async fn wait(session: &Session, limit: &ClaimLimit, position: &Position, at_mos
     // The statement may not last longer than the transaction may live.
     let at_most = at_most.min(WAIT_MAX).min(limit.lifetime / 2);
     if !at_most.is_zero() {
-        let looking = position.looking();
+        let looking = position.looking(Instant::now());
         let (topics, event_types) = pairs(&limit.except);
         let params = [
             (&millis(at_most) as _, Type::INT8),
@@ -147,7 +148,8 @@ async fn wait(session: &Session, limit: &ClaimLimit, position: &Position, at_mos
         ];
         let row = session.client().query_typed_one(sql::WAIT_FOR_DUE, &params).await?;
         let look: Option<i64> = row.get("start_look_us");
-        position.waited(row.get("due_at"), look.map(|micros| Duration::from_micros(micros.unsigned_abs())));
+        let look = look.map(|micros| Duration::from_micros(micros.unsigned_abs()));
+        position.waited(Instant::now(), row.get("due_at"), look);
     }
     Ok(Instant::now())
 }

@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
 pub use self::config::PostgresConfig;
@@ -74,7 +75,7 @@ impl PostgresStore {
             .map_err(|error| {
                 StoreError::new(StoreErrorKind::Unusable, "cannot build the connection pool").with_source(error)
             })?;
-        Ok(Self { pool, config, connector, position: Position::default() })
+        Ok(Self { pool, config, connector, position: Position::new(Instant::now()) })
     }
 
     /// Takes a connection from the pool, for a producer in the same process. Dropped, it goes back.

@@ -1,5 +1,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::place::QueuePlace;
 use super::server_time::ServerTime;
@@ -15,7 +17,7 @@ const CHEAP: Duration = Duration::from_millis(10);
 /// While a backlog is carried, each claim goes on where the one before ended. What may lie behind (events given back,
 /// events of another replica that crashed, commits of transactions that began earlier) is found by looks from the start,
 /// which come as often as they are cheap. A hint, never a cursor: it only ever decides where to look first.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Position(Arc<Mutex<State>>);
 
 #[derive(Debug)]
@@ -40,18 +42,16 @@ pub(super) struct Looking {
     pub(super) quiet: Duration,
 }
 
-impl Default for State {
-    fn default() -> Self {
-        let now = Instant::now();
-        Self { after: QueuePlace::START, start_at: now, backlog: false, dear: false, found_at: now }
-    }
-}
-
 impl Position {
+    /// Knows nothing yet.
+    pub(super) fn new(now: Instant) -> Self {
+        let state = State { after: QueuePlace::START, start_at: now, backlog: false, dear: false, found_at: now };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
     /// Says where the next claim begins.
-    pub(super) fn next(&self) -> QueuePlace {
+    pub(super) fn next(&self, now: Instant) -> QueuePlace {
         let mut state = self.lock();
-        let now = Instant::now();
         if now >= state.start_at || !(state.backlog || state.dear) {
             // The other workers do not all look from the start now.
             state.start_at = now + REST_PER_LOOK * CHEAP;
@@ -61,9 +61,9 @@ impl Position {
     }
 
     /// Notes a claim that began at `from`, ended at `last`, and `took` so long.
-    pub(super) fn claimed(&self, from: QueuePlace, last: QueuePlace, more_due: bool, took: Duration) {
+    pub(super) fn claimed(&self, now: Instant, from: QueuePlace, last: QueuePlace, more_due: bool, took: Duration) {
         let mut state = self.lock();
-        state.found_at = Instant::now();
+        state.found_at = now;
         state.backlog = more_due;
         let after = if more_due {
             last
@@ -72,14 +72,14 @@ impl Position {
             QueuePlace { at: last.at.a_second_before(), ..QueuePlace::START }
         };
         state.after = state.after.max(after);
-        state.looked(from, took);
+        state.looked(now, from, took);
     }
 
     /// Notes a claim that found nothing.
-    pub(super) fn nothing_due(&self, from: QueuePlace, took: Duration) {
+    pub(super) fn nothing_due(&self, now: Instant, from: QueuePlace, took: Duration) {
         let mut state = self.lock();
         state.backlog = false;
-        state.looked(from, took);
+        state.looked(now, from, took);
     }
 
     /// The next claims begin at `place`, or before it: what lies there was held, and was passed by while it was.
@@ -89,27 +89,26 @@ impl Position {
     }
 
     /// The next claim begins at the start: something may be free again that was claimed.
-    pub(super) fn forget(&self) {
+    pub(super) fn forget(&self, now: Instant) {
         let mut state = self.lock();
         state.after = QueuePlace::START;
-        state.start_at = Instant::now();
+        state.start_at = now;
     }
 
-    pub(super) fn looking(&self) -> Looking {
+    pub(super) fn looking(&self, now: Instant) -> Looking {
         let state = self.lock();
-        let now = Instant::now();
         let start_in = if state.dear { state.start_at.saturating_duration_since(now) } else { Duration::ZERO };
         Looking { after: state.after, start_in, quiet: now.saturating_duration_since(state.found_at) }
     }
 
     /// Notes what a wait found, and how long its last look from the start took.
-    pub(super) fn waited(&self, found: Option<ServerTime>, start_look: Option<Duration>) {
+    pub(super) fn waited(&self, now: Instant, found: Option<ServerTime>, start_look: Option<Duration>) {
         let mut state = self.lock();
         if let Some(took) = start_look {
-            state.looked(QueuePlace::START, took);
+            state.looked(now, QueuePlace::START, took);
         }
         if found.is_some_and(|at| at < state.after.at) {
-            state.start_at = Instant::now();
+            state.start_at = now;
         }
     }
 
@@ -119,9 +118,9 @@ impl Position {
 }
 
 impl State {
-    fn looked(&mut self, from: QueuePlace, took: Duration) {
+    fn looked(&mut self, now: Instant, from: QueuePlace, took: Duration) {
         if from == QueuePlace::START {
-            self.start_at = Instant::now() + REST_PER_LOOK * took;
+            self.start_at = now + REST_PER_LOOK * took;
             self.dear = took > CHEAP;
         }
     }
@@ -147,7 +146,7 @@ impl Unsettled {
 impl Drop for Unsettled {
     fn drop(&mut self) {
         if let Some(position) = self.0.take() {
-            position.forget();
+            position.forget(Instant::now());
         }
     }
 }
@@ -167,55 +166,60 @@ mod tests {
 
     #[test]
     fn who_keeps_up_always_begins_at_the_start() {
-        let position = Position::default();
+        let now = Instant::now();
+        let position = Position::new(now);
         for due in 1..5 {
-            assert_eq!(position.next(), QueuePlace::START);
-            position.claimed(QueuePlace::START, place(due), false, SHORT);
+            assert_eq!(position.next(now), QueuePlace::START);
+            position.claimed(now, QueuePlace::START, place(due), false, SHORT);
         }
     }
 
     #[test]
     fn a_backlog_is_carried_from_place_to_place_with_looks_from_the_start_between() {
-        let position = Position::default();
-        position.claimed(position.next(), place(7), true, LONG);
-        assert_eq!(position.next(), place(7));
-        position.claimed(place(7), place(9), true, SHORT);
-        assert_eq!(position.next(), place(9));
-        position.claimed(QueuePlace::START, place(9), true, Duration::ZERO);
-        assert_eq!(position.next(), QueuePlace::START, "a look that cost nothing is due again");
+        let now = Instant::now();
+        let position = Position::new(now);
+        position.claimed(now, position.next(now), place(7), true, LONG);
+        assert_eq!(position.next(now), place(7));
+        position.claimed(now, place(7), place(9), true, SHORT);
+        assert_eq!(position.next(now), place(9));
+        position.claimed(now, QueuePlace::START, place(9), true, Duration::ZERO);
+        assert_eq!(position.next(now), QueuePlace::START, "a look that cost nothing is due again");
     }
 
     #[test]
     fn dear_looks_are_rare_even_without_a_backlog() {
-        let position = Position::default();
-        position.claimed(position.next(), place(9_000_000), false, LONG);
-        assert_eq!(position.next(), place(8_000_000), "a second further back");
-        assert!(position.looking().start_in > SHORT);
-        position.waited(Some(ServerTime::at(8_500_000)), None);
-        assert_eq!(position.next(), place(8_000_000));
-        position.waited(Some(ServerTime::at(1)), None);
-        assert_eq!(position.next(), QueuePlace::START, "what lies behind is fetched");
+        let now = Instant::now();
+        let position = Position::new(now);
+        position.claimed(now, position.next(now), place(9_000_000), false, LONG);
+        assert_eq!(position.next(now), place(8_000_000), "a second further back");
+        assert!(position.looking(now).start_in > SHORT);
+        position.waited(now, Some(ServerTime::at(8_500_000)), None);
+        assert_eq!(position.next(now), place(8_000_000));
+        position.waited(now, Some(ServerTime::at(1)), None);
+        assert_eq!(position.next(now), QueuePlace::START, "what lies behind is fetched");
     }
 
     #[test]
     fn what_a_claim_held_and_left_is_looked_for_again_though_others_passed_it_by() {
-        let position = Position::default();
-        position.claimed(position.next(), place(7), true, LONG);
+        let now = Instant::now();
+        let position = Position::new(now);
+        position.claimed(now, position.next(now), place(7), true, LONG);
         let held = Unsettled::new(position.clone());
-        position.claimed(place(7), place(20), true, SHORT);
+        position.claimed(now, place(7), place(20), true, SHORT);
         held.settled(Some(place(8)));
-        assert_eq!(position.next(), place(8));
+        assert_eq!(position.next(now), place(8));
         position.back_to(place(9));
-        assert_eq!(position.next(), place(8), "what lies before it is not forgotten");
+        assert_eq!(position.next(now), place(8), "what lies before it is not forgotten");
     }
 
     #[test]
     fn a_claim_that_is_not_settled_is_looked_for_again() {
-        let position = Position::default();
-        position.claimed(position.next(), place(7), true, LONG);
+        let now = Instant::now();
+        let position = Position::new(now);
+        position.claimed(now, position.next(now), place(7), true, LONG);
         Unsettled::new(position.clone()).settled(None);
-        assert_eq!(position.next(), place(7));
+        assert_eq!(position.next(now), place(7));
         drop(Unsettled::new(position.clone()));
-        assert_eq!(position.next(), QueuePlace::START);
+        assert_eq!(position.next(now), QueuePlace::START);
     }
 }

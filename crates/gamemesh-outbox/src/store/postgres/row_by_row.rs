@@ -4,8 +4,9 @@
 //! than the server can make (1 GiB), reading the row is an error, and so is each claim that would return it. The row is
 //! found and set aside alone; everybody else goes on.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
