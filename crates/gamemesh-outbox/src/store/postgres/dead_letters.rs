@@ -6,10 +6,11 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
+use super::error::Failure;
 use super::params::micros;
 use super::server_time::ServerTime;
 use super::session::{Session, answer};
-use super::{ANSWER_WITHIN, PostgresStore, error, sql};
+use super::{ANSWER_WITHIN, PostgresStore, sql};
 use crate::crash_point::crash_point;
 use crate::store::dead_letters::{
     Action, AuditEntry, Batch, Count, Cursor, DeadLetter, DeadLetters, Detail, EXAMINED_MAX, Filter, GROUPED_MAX,
@@ -58,7 +59,7 @@ impl DeadLetters for PostgresStore {
         };
         let show = async {
             match show(true).await {
-                Err(error) if error::is_of_a_row(&error) => show(false).await,
+                Err(error) if error.is_of_a_row() => show(false).await,
                 rows => rows,
             }
         };
@@ -98,7 +99,7 @@ impl DeadLetters for PostgresStore {
             }
             let readable = [&params[..], &[(&true as _, Type::BOOL)]].concat();
             match transaction(&session, statement, &readable).await {
-                Err(error) if error::is_of_a_row(&error) => {
+                Err(error) if error.is_of_a_row() => {
                     session.client().batch_execute("ROLLBACK").await?;
                     let unreadable = [&params[..], &[(&false as _, Type::BOOL)]].concat();
                     transaction(&session, statement, &unreadable).await

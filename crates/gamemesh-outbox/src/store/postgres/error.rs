@@ -23,16 +23,14 @@ impl fmt::Display for ServerError {
 
 impl std::error::Error for ServerError {}
 
-/// Says in `doing` what failed. Everything that can happen while a relay runs may be over later, a revoked privilege or
-/// a table that somebody is rebuilding included: it is tried again, and stays loud. What never heals is found by
-/// `check_schema` before the relay starts.
-pub(super) fn unavailable(doing: &str, error: Error) -> StoreError {
-    let unavailable = StoreError::new(StoreErrorKind::Unavailable, doing);
-    match error.as_db_error() {
-        Some(error) => unavailable
-            .with_source(ServerError { code: error.code().code().to_owned(), message: error.message().to_owned() }),
-        None => unavailable.with_source(error),
-    }
+/// Why a statement has no result.
+pub(super) trait Failure: Send {
+    /// Says whether it is the fault of one row.
+    fn is_of_a_row(&self) -> bool;
+    /// Says whether it may be the fault of rows.
+    fn may_fall_on_rows(&self) -> bool;
+    /// Returns what may be shown of it.
+    fn cause(self) -> Box<dyn std::error::Error + Send + Sync>;
 }
 
 /// The server cannot make a row's text, or finds the row damaged. Nobody else is to blame, and it will not pass.
@@ -41,14 +39,30 @@ const OF_A_ROW: [SqlState; 3] = [SqlState::PROGRAM_LIMIT_EXCEEDED, SqlState::INT
 const OF_MANY: [SqlState; 4] =
     [SqlState::OUT_OF_MEMORY, SqlState::DISK_FULL, SqlState::CONFIGURATION_LIMIT_EXCEEDED, SqlState::QUERY_CANCELED];
 
-/// Says whether `error` may be the fault of rows.
-pub(super) fn may_fall_on_rows(error: &Error) -> bool {
-    is_of_a_row(error) || error.code().is_some_and(|code| OF_MANY.contains(code))
+impl Failure for Error {
+    fn is_of_a_row(&self) -> bool {
+        self.code().is_some_and(|code| OF_A_ROW.contains(code))
+    }
+
+    fn may_fall_on_rows(&self) -> bool {
+        self.is_of_a_row() || self.code().is_some_and(|code| OF_MANY.contains(code))
+    }
+
+    fn cause(self) -> Box<dyn std::error::Error + Send + Sync> {
+        match self.as_db_error() {
+            Some(error) => {
+                Box::new(ServerError { code: error.code().code().to_owned(), message: error.message().to_owned() })
+            }
+            None => Box::new(self),
+        }
+    }
 }
 
-/// Says whether `error` is the fault of one row.
-pub(super) fn is_of_a_row(error: &Error) -> bool {
-    error.code().is_some_and(|code| OF_A_ROW.contains(code))
+/// Says in `doing` what failed. Everything that can happen while a relay runs may be over later, a revoked privilege or
+/// a table that somebody is rebuilding included: it is tried again, and stays loud. What never heals is found by
+/// `check_schema` before the relay starts.
+pub(super) fn unavailable(doing: &str, failure: impl Failure) -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, doing).with_source(failure.cause())
 }
 
 pub(super) fn no_connection(error: PoolError) -> StoreError {

@@ -1,14 +1,12 @@
-use std::borrow::Borrow;
-
-use tokio_postgres::Row;
-
 use super::place::{QueuePlace, RowVersion};
-use super::row::{self, Column};
+use super::table::TableRow;
 use crate::event::Event;
 
 /// What a look for due events came to: what it claimed, and what it saw beyond that.
+#[derive(Default)]
 pub(super) struct Looked {
     pub(super) events: Vec<Event>,
+    /// Where the rows lie, in the order of the events.
     pub(super) versions: Vec<RowVersion>,
     /// Where the next claim goes on, if there is any event.
     pub(super) last: Option<QueuePlace>,
@@ -18,18 +16,9 @@ pub(super) struct Looked {
 }
 
 impl Looked {
-    pub(super) fn of<R: Borrow<Row>>(
-        rows: impl Iterator<Item = (R, Event)>,
-        beyond: Option<QueuePlace>,
-        more_due: bool,
-    ) -> Self {
-        let (mut events, mut versions, mut last) = (Vec::new(), Vec::new(), None);
-        for (row, event) in rows {
-            let row = row.borrow();
-            versions.push(Column::Version.of(row));
-            last = Some(row::place_in_queue(row));
-            events.push(event);
-        }
-        Self { events, versions, last, beyond, more_due }
+    pub(super) fn claim(&mut self, row: &impl TableRow, event: Event) {
+        self.versions.push(row.version());
+        self.last = Some(row.place());
+        self.events.push(event);
     }
 }

@@ -19,11 +19,14 @@ mod position;
 mod row;
 mod row_by_row;
 mod schema;
+mod server_table;
 mod server_time;
 mod session;
 mod settle;
 mod sql;
+mod table;
 mod tls;
+mod wait;
 
 use std::fmt;
 use std::time::Duration;
@@ -40,6 +43,7 @@ use self::claim::PostgresClaim;
 use self::connector::Connector;
 use self::params::micros;
 use self::position::Position;
+use self::server_table::ServerTable;
 use self::session::{Session, answer};
 use super::{Backlog, Claim, ClaimLimit, Claimed, HealthCheck, Prune, Store, StoreError, StoreErrorKind};
 use crate::crash_point::crash_point;
@@ -92,9 +96,8 @@ impl PostgresStore {
 impl Store for PostgresStore {
     /// Waits in the database: the claim follows without another word from here.
     async fn claim(&self, wait_at_most: Duration, limit: &ClaimLimit) -> Result<Claimed, StoreError> {
-        let commit = self.config.synchronous_commit;
-        let opened = PostgresClaim::open(self.session().await?, limit, &self.position, commit, wait_at_most).await;
-        let (claim, took) = opened?;
+        let table = ServerTable::new(self.session().await?, self.config.synchronous_commit);
+        let (claim, took) = PostgresClaim::open(table, limit, &self.position, wait_at_most).await?;
         Ok(Claimed { claim: claim.map(|claim| Box::new(claim) as Box<dyn Claim>), took })
     }
 

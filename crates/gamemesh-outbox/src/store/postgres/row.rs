@@ -3,8 +3,9 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 
-use super::place::QueuePlace;
+use super::place::{QueuePlace, RowVersion};
 use super::server_time::ServerTime;
+use super::table::TableRow;
 use crate::carrier::Carrier;
 use crate::event::{Event, Headers};
 use crate::store::payload_too_large;
@@ -12,7 +13,7 @@ use crate::store::payload_too_large;
 /// The columns of `claim.sql`, in their order there: looking a name up for each value of each row would take longer than
 /// reading it.
 #[derive(Clone, Copy)]
-pub(super) enum Column {
+enum Column {
     Version,
     Id,
     Topic,
@@ -30,19 +31,33 @@ pub(super) enum Column {
 
 impl Column {
     /// Reads what the statement never leaves out.
-    pub(super) fn of<'a, T: FromSql<'a>>(self, row: &'a Row) -> T {
+    fn of<'a, T: FromSql<'a>>(self, row: &'a Row) -> T {
         row.get(self as usize)
     }
 }
 
-/// Says where in the queue a row of `claim.sql` stands.
-pub(super) fn place_in_queue(row: &Row) -> QueuePlace {
-    QueuePlace { at: Column::AvailableAt.of(row), id: Column::Id.of(row) }
+/// A row of `claim.sql`.
+impl TableRow for Row {
+    fn version(&self) -> RowVersion {
+        Column::Version.of(self)
+    }
+
+    fn place(&self) -> QueuePlace {
+        QueuePlace { at: Column::AvailableAt.of(self), id: Column::Id.of(self) }
+    }
+
+    fn is_beyond(&self) -> bool {
+        Column::Beyond.of(self)
+    }
+
+    fn event(&self, event_bytes: u64) -> Event {
+        event(self, event_bytes)
+    }
 }
 
-/// Reads a row of `claim.sql`. Whatever is wrong with it becomes the event's defect: the columns are data that anybody
-/// may have written, and the neighbours must not suffer.
-pub(super) fn event(row: &Row, event_bytes: u64) -> Event {
+/// Reads a row. Whatever is wrong with it becomes the event's defect: the columns are data that anybody may have
+/// written, and the neighbours must not suffer.
+fn event(row: &Row, event_bytes: u64) -> Event {
     let id = Column::Id.of(row);
     let mut defect = None;
     let topic = or_defect(text(row, Column::Topic, "topic"), &mut defect).unwrap_or_default();

@@ -3,16 +3,13 @@
 use std::time::Duration;
 
 use futures_util::future::try_join3;
-use tokio_postgres::Error;
-use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::params::micros;
 use super::place::RowVersion;
-use super::session::Session;
-use super::sql;
+use super::table::{Charged, Step, Table};
 use crate::crash_point::crash_point;
-use crate::store::{OnPublished, Outcome, SettlePolicy, Settled, last_error_text};
+use crate::store::{Outcome, SettlePolicy, Settled, last_error_text};
 
 /// What a settled claim writes, as the arrays that the statements take. Released events need no change.
 #[derive(Default)]
@@ -41,11 +38,6 @@ impl Waiting {
         self.ids.push(id);
         self.waits_us.push(micros(wait));
     }
-}
-
-struct Charged {
-    id: Uuid,
-    failed: bool,
 }
 
 impl Changes {
@@ -77,10 +69,13 @@ impl Changes {
 
     /// Writes and commits. Returns `None`, and commits nothing, where that would change less than the claim held:
     /// something else is at work on the table.
-    pub(super) async fn settle(&self, session: &Session, policy: &SettlePolicy) -> Result<Option<Settled>, Error> {
+    pub(super) async fn settle<T: Table>(
+        &self,
+        table: &T,
+        policy: &SettlePolicy,
+    ) -> Result<Option<Settled>, T::Failure> {
         crash_point("settle.before");
-        let write =
-            try_join3(self.publish(session, policy.on_published), self.charge(session, policy), self.defer(session));
+        let write = try_join3(self.publish(table, policy), self.charge(table, policy), self.defer(table));
         let (published, charged, deferred) = write.await?;
         let complete = published == self.published.ids.len() as u64
             && charged.len() == self.charged.ids.len()
@@ -89,46 +84,28 @@ impl Changes {
         if !complete {
             return Ok(None);
         }
-        session.client().batch_execute("COMMIT").await?;
+        table.step(Step::Commit).await?;
         crash_point("settle.committed");
         let retrying = charged.iter().filter(|charged| !charged.failed).count() as u64;
         let dead_lettered = charged.iter().filter(|charged| charged.failed).map(|charged| charged.id).collect();
         Ok(Some(Settled { published, retrying, dead_lettered }))
     }
 
-    async fn publish(&self, session: &Session, on_published: OnPublished) -> Result<u64, Error> {
-        if self.published.ids.is_empty() {
-            return Ok(0);
-        }
-        let sql = match on_published {
-            OnPublished::Mark => sql::MARK_PUBLISHED,
-            OnPublished::Delete => sql::DELETE_PUBLISHED,
-        };
+    async fn publish<T: Table>(&self, table: &T, policy: &SettlePolicy) -> Result<u64, T::Failure> {
         let Published { versions, ids } = &self.published;
-        session.client().execute_typed(sql, &[(versions, Type::TID_ARRAY), (ids, Type::UUID_ARRAY)]).await
+        if ids.is_empty() { Ok(0) } else { table.publish(versions, ids, policy.on_published).await }
     }
 
-    async fn charge(&self, session: &Session, policy: &SettlePolicy) -> Result<Vec<Charged>, Error> {
-        if self.charged.ids.is_empty() {
+    async fn charge<T: Table>(&self, table: &T, policy: &SettlePolicy) -> Result<Vec<Charged>, T::Failure> {
+        let Waiting { ids, waits_us } = &self.charged;
+        if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let attempts_max = i64::from(policy.attempts_max);
-        let params = [
-            (&self.charged.ids as _, Type::UUID_ARRAY),
-            (&self.errors as _, Type::TEXT_ARRAY),
-            (&self.charged.waits_us as _, Type::INT8_ARRAY),
-            (&attempts_max as _, Type::INT8),
-        ];
-        let rows = session.client().query_typed(sql::CHARGE, &params).await?;
-        crash_point("settle.charged");
-        rows.iter().map(|row| Ok(Charged { id: row.try_get("id")?, failed: row.try_get("failed")? })).collect()
+        table.charge(ids, &self.errors, waits_us, policy.attempts_max).await
     }
 
-    async fn defer(&self, session: &Session) -> Result<u64, Error> {
-        if self.deferred.ids.is_empty() {
-            return Ok(0);
-        }
-        let params = [(&self.deferred.ids as _, Type::UUID_ARRAY), (&self.deferred.waits_us as _, Type::INT8_ARRAY)];
-        session.client().execute_typed(sql::DEFER, &params).await
+    async fn defer<T: Table>(&self, table: &T) -> Result<u64, T::Failure> {
+        let Waiting { ids, waits_us } = &self.deferred;
+        if ids.is_empty() { Ok(0) } else { table.defer(ids, waits_us).await }
     }
 }
