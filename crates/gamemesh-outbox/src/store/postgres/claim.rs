@@ -51,28 +51,28 @@ impl<T: Table> PostgresClaim<T> {
         wait_at_most: Duration,
     ) -> Result<(Option<Self>, Duration), StoreError> {
         const DOING: &str = "cannot claim events";
-        let mut from = position.next(Instant::now());
+        let mut look = position.next(Instant::now());
         let mut wait_at_most = Some(wait_at_most);
         let mut waited_until = None;
         let looked = loop {
-            let look = look(&table, limit, position, from, wait_at_most.take());
-            let (due_at, looked) = in_time(DOING, WAIT_MAX + 2 * limit.lifetime + GRACE, look).await?;
+            let claim = claim(&table, limit, position, look.from, wait_at_most.take());
+            let (due_at, looked) = in_time(DOING, WAIT_MAX + 2 * limit.lifetime + GRACE, claim).await?;
             let took = due_at.elapsed();
             waited_until.get_or_insert(due_at);
             if let Some(last) = looked.last {
-                position.claimed(Instant::now(), from, last, looked.more_due, took);
+                position.claimed(Instant::now(), &look, last, looked.more_due, took);
                 break looked;
             }
             in_time(DOING, GRACE, table.step(Step::Commit)).await?;
-            position.nothing_due(Instant::now(), from, took);
+            position.nothing_due(Instant::now(), &look, took);
             if let Some(beyond) = looked.beyond {
                 position.back_to(beyond);
             }
-            if from == QueuePlace::START {
+            if look.from == QueuePlace::START {
                 table.give_back();
                 return Ok((None, elapsed(waited_until)));
             }
-            from = QueuePlace::START;
+            look = position.look(QueuePlace::START);
         };
         let Looked { events, versions, more_due, beyond, .. } = looked;
         let stretched = events.iter().map(|event| event.payload.len() as u64).sum::<u64>() > limit.bytes;
@@ -126,8 +126,9 @@ fn elapsed(since: Option<Instant>) -> Duration {
     since.map(|since| since.elapsed()).unwrap_or_default()
 }
 
-/// Begins, waits and claims, and returns when there was something to claim, and what was claimed.
-async fn look<T: Table>(
+/// Waits and claims, and returns when there was something to claim, and what was claimed. Where a row may keep the others,
+/// they are claimed row by row.
+async fn claim<T: Table>(
     table: &T,
     limit: &ClaimLimit,
     position: &Position,
@@ -143,12 +144,12 @@ async fn look<T: Table>(
             table.begin(limit.lifetime).await?;
             row_by_row::claim(table, limit, limit.lifetime / 2).await?
         }
-        rows => claimed(&rows?, limit),
+        rows => within_limits(&rows?, limit),
     };
     Ok((due_at, looked))
 }
 
-/// Begins the transaction, waits and claims. Everything is sent at once.
+/// Begins the transaction, waits and claims. Everything is asked at once.
 async fn ask<T: Table>(
     table: &T,
     limit: &ClaimLimit,
@@ -171,7 +172,7 @@ async fn ask<T: Table>(
     }
 }
 
-fn claimed(rows: &[impl TableRow], limit: &ClaimLimit) -> Looked {
+fn within_limits(rows: &[impl TableRow], limit: &ClaimLimit) -> Looked {
     let within = rows.iter().take_while(|row| !row.is_beyond()).count();
     let more_due = rows.len() == limit.events as usize || within < rows.len();
     let beyond = rows.get(within).map(TableRow::place);
