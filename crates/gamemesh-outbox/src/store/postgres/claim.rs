@@ -14,6 +14,7 @@ use super::looked::Looked;
 use super::place::{QueuePlace, RowVersion};
 use super::position::{Position, Unsettled};
 use super::row_by_row;
+use super::server_time::ServerTime;
 use super::session::in_time;
 use super::settle::Changes;
 use super::table::{Step, Table, TableRow};
@@ -135,7 +136,7 @@ async fn claim<T: Table>(
     from: QueuePlace,
     wait_at_most: Option<Duration>,
 ) -> Result<(Instant, Looked), T::Failure> {
-    let (due_at, rows) = ask(table, limit, position, from, wait_at_most).await;
+    let (due_at, found, rows) = ask(table, limit, position, from, wait_at_most).await;
     let looked = match rows {
         Err(failure) if failure.may_fall_on_rows() => {
             let because = unavailable("cannot claim events", failure);
@@ -144,7 +145,7 @@ async fn claim<T: Table>(
             table.begin(limit.lifetime).await?;
             row_by_row::claim(table, limit, limit.lifetime / 2).await?
         }
-        rows => within_limits(&rows?, limit),
+        rows => within_limits(&rows?, from, found, limit),
     };
     Ok((due_at, looked))
 }
@@ -156,29 +157,31 @@ async fn ask<T: Table>(
     position: &Position,
     from: QueuePlace,
     wait_at_most: Option<Duration>,
-) -> (Instant, Result<Vec<T::Row>, T::Failure>) {
+) -> (Instant, Option<ServerTime>, Result<Vec<T::Row>, T::Failure>) {
     let started = Instant::now();
     let wait = async {
         match wait_at_most {
             Some(at_most) => wait(table, limit, position, at_most).await,
-            None => Ok(started),
+            None => Ok((started, None)),
         }
     };
-    let (began, due_at, rows) = join3(table.begin(limit.lifetime), wait, table.claim(limit, from)).await;
+    let (began, waited, rows) = join3(table.begin(limit.lifetime), wait, table.claim(limit, from)).await;
     // The first error is the reason of the others.
-    match began.and(due_at) {
-        Ok(due_at) => (due_at, rows),
-        Err(failure) => (started, Err(failure)),
+    match began.and(waited) {
+        Ok((due_at, found)) => (due_at, found, rows),
+        Err(failure) => (started, None, Err(failure)),
     }
 }
 
-fn within_limits(rows: &[impl TableRow], limit: &ClaimLimit) -> Looked {
+/// Reads what fits into the limits.
+fn within_limits(rows: &[impl TableRow], from: QueuePlace, found: Option<ServerTime>, limit: &ClaimLimit) -> Looked {
     let within = rows.iter().take_while(|row| !row.is_beyond()).count();
     let more_due = rows.len() == limit.events as usize || within < rows.len();
-    let beyond = rows.get(within).map(TableRow::place);
-    let mut looked = Looked { more_due, beyond, ..Looked::default() };
+    let mut looked = Looked { more_due, ..Looked::default() };
     for row in &rows[..within] {
         looked.claim(row, row.event(limit.event_bytes));
     }
+    let not_reached = looked.not_reached(from, found);
+    looked.beyond = rows.get(within).map(TableRow::place).into_iter().chain(not_reached).min();
     looked
 }
