@@ -12,6 +12,8 @@ pub mod diagnose;
 mod dsn;
 mod error;
 mod looked;
+#[cfg(test)]
+mod model;
 mod overview;
 mod params;
 mod place;

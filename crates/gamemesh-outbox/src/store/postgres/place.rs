@@ -20,8 +20,16 @@ impl QueuePlace {
 }
 
 /// Where in the table a version of a row lies: block and line.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct RowVersion([u8; 6]);
+
+#[cfg(test)]
+impl RowVersion {
+    pub(super) fn at(block: u32, line: u16) -> Self {
+        let ([a, b, c, d], [e, f]) = (block.to_be_bytes(), line.to_be_bytes());
+        Self([a, b, c, d, e, f])
+    }
+}
 
 impl ToSql for RowVersion {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {

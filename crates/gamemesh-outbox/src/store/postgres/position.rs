@@ -9,9 +9,9 @@ use super::server_time::ServerTime;
 
 /// A look from the start of the queue walks over everything that is held, and over dead index entries that an old
 /// transaction keeps alive. It gets at most this share of the time: one part in twenty.
-const REST_PER_LOOK: u32 = 20;
+pub(super) const REST_PER_LOOK: u32 = 20;
 /// A look from the start that is over sooner costs nobody anything.
-const CHEAP: Duration = Duration::from_millis(10);
+pub(super) const CHEAP: Duration = Duration::from_millis(10);
 
 /// Where in the queue the next claim begins. Clones share it.
 ///
