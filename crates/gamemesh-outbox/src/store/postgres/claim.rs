@@ -1,28 +1,27 @@
-use std::borrow::Borrow;
+//! A claim, from its beginning to its end: open, look, claim, settle.
+
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::future::{join3, try_join3};
-use tokio_postgres::types::Type;
-use tokio_postgres::{Error, Row};
+use futures_util::future::join3;
+use tokio::time::Instant;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::error::{one_line, unavailable};
-use super::position::{Place, Position, Unsettled};
-use super::row::{self, Column};
-use super::session::{Session, answer};
-use super::sql;
-use super::suspicion;
-use crate::crash_point::crash_point;
+use super::error::{Failure, one_line, unavailable};
+use super::looked::Looked;
+use super::place::{QueuePlace, RowVersion};
+use super::position::{Position, Unsettled};
+use super::row_by_row;
+use super::server_time::ServerTime;
+use super::session::in_time;
+use super::settle::Changes;
+use super::table::{Step, Table, TableRow};
+use super::wait::{WAIT_MAX, wait};
 use crate::event::Event;
-use crate::store::{
-    Claim, ClaimLimit, OnPublished, Outcome, Route, SettlePolicy, Settled, StoreError, StoreErrorKind, last_error_text,
-};
+use crate::store::{Claim, ClaimLimit, Outcome, SettlePolicy, Settled, StoreError, StoreErrorKind};
 
-/// The longest wait in the database: its snapshot keeps dead rows of everybody alive that long.
-const WAIT_MAX: Duration = Duration::from_secs(1);
 /// How much longer than the server the relay waits, so that the server's answer tells what happened where there is one.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -30,65 +29,64 @@ const GRACE: Duration = Duration::from_secs(2);
 /// the claim's own.
 ///
 /// Dropped without being settled, it closes the connection: the server rolls back and the rows are free at once.
-pub(super) struct PostgresClaim {
-    session: Session,
+pub(super) struct PostgresClaim<T> {
+    table: T,
     lifetime: Duration,
     ids: Vec<Uuid>,
     /// Where the rows lie, in claim order.
-    places: Vec<row::Place>,
+    versions: Vec<RowVersion>,
     events: Vec<Event>,
     more_due: bool,
     /// Whether the connection had to make room for an event that is larger than a batch should be.
     stretched: bool,
-    beyond: Option<Place>,
+    beyond: Option<QueuePlace>,
     unsettled: Unsettled,
 }
 
-impl PostgresClaim {
+impl<T: Table> PostgresClaim<T> {
     /// Opens the transaction, waits in it until something is due, and claims, in one round trip.
     pub(super) async fn open(
-        session: Session,
+        table: T,
         limit: &ClaimLimit,
         position: &Position,
-        synchronous_commit: bool,
         wait_at_most: Duration,
     ) -> Result<(Option<Self>, Duration), StoreError> {
         const DOING: &str = "cannot claim events";
-        let mut from = position.next();
+        let mut look = position.next(Instant::now());
         let mut wait_at_most = Some(wait_at_most);
         let mut waited_until = None;
-        let claimed = loop {
-            let claim = claim_or_suspect(&session, limit, position, from, synchronous_commit, wait_at_most.take());
-            let (due_at, claimed) = answer(DOING, WAIT_MAX + 2 * limit.lifetime + GRACE, claim).await?;
+        let looked = loop {
+            let claim = claim(&table, limit, position, look.from, wait_at_most.take());
+            let (due_at, looked) = in_time(DOING, WAIT_MAX + 2 * limit.lifetime + GRACE, claim).await?;
             let took = due_at.elapsed();
             waited_until.get_or_insert(due_at);
-            if let Some(last) = claimed.last {
-                position.claimed(from, last, claimed.more_due, took);
-                break claimed;
+            if let Some(last) = looked.last {
+                position.claimed(Instant::now(), &look, last, looked.more_due, took);
+                break looked;
             }
-            answer(DOING, GRACE, session.client().batch_execute("COMMIT")).await?;
-            position.nothing_due(from, took);
-            if let Some(beyond) = claimed.beyond {
+            in_time(DOING, GRACE, table.step(Step::Commit)).await?;
+            position.nothing_due(Instant::now(), &look, took);
+            if let Some(beyond) = looked.beyond {
                 position.back_to(beyond);
             }
-            if from == Place::START {
-                session.give_back();
+            if look.from == QueuePlace::START {
+                table.give_back();
                 return Ok((None, elapsed(waited_until)));
             }
-            from = Place::START;
+            look = position.look(QueuePlace::START);
         };
-        let Claimed { events, places, more_due, beyond, .. } = claimed;
+        let Looked { events, versions, more_due, beyond, .. } = looked;
         let stretched = events.iter().map(|event| event.payload.len() as u64).sum::<u64>() > limit.bytes;
         let ids = events.iter().map(|event| event.id).collect();
         let unsettled = Unsettled::new(position.clone());
         let lifetime = limit.lifetime;
-        let claim = Self { session, lifetime, ids, places, events, more_due, stretched, beyond, unsettled };
+        let claim = Self { table, lifetime, ids, versions, events, more_due, stretched, beyond, unsettled };
         Ok((Some(claim), elapsed(waited_until)))
     }
 }
 
 #[async_trait]
-impl Claim for PostgresClaim {
+impl<T: Table> Claim for PostgresClaim<T> {
     fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }
@@ -99,44 +97,27 @@ impl Claim for PostgresClaim {
 
     async fn settle(self: Box<Self>, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {
         const DOING: &str = "cannot settle events";
-        let changes = Changes::of(&self.ids, &self.places, outcomes);
-        crash_point("settle.before");
-        let settle = async {
-            let (published, charged, deferred) = changes.write(&self.session, policy).await?;
-            // A transaction that changed less than it held is not committed: something else is at work on the table.
-            let complete = published == changes.published.ids.len() as u64
-                && charged.len() == changes.charged.ids.len()
-                && deferred == changes.deferred.ids.len() as u64;
-            crash_point("settle.written");
-            if complete {
-                self.session.client().batch_execute("COMMIT").await?;
-                crash_point("settle.committed");
-            }
-            Ok((complete, published, charged))
-        };
-        let (complete, published, charged) = answer(DOING, self.lifetime + GRACE, settle).await?;
-        if !complete {
+        let changes = Changes::of(&self.ids, &self.versions, outcomes);
+        let settled = in_time(DOING, self.lifetime + GRACE, changes.settle(&self.table, policy)).await?;
+        let Some(settled) = settled else {
             let problem = "some claimed rows cannot be changed; hint: is there a trigger, a rule or a row security policy \
                            on outbox_events?";
             return Err(StoreError::new(StoreErrorKind::Unavailable, format!("{DOING}: {problem}")));
-        }
+        };
         if self.stretched {
             // Its buffer would stay as large as that event for as long as the connection lives.
-            drop(self.session);
+            drop(self.table);
         } else {
-            self.session.give_back();
+            self.table.give_back();
         }
-        if !changes.released {
+        if !changes.release() {
             self.unsettled.settled(self.beyond);
         }
-
-        let retrying = charged.iter().filter(|charged| !charged.failed).count() as u64;
-        let dead_lettered = charged.iter().filter(|charged| charged.failed).map(|charged| charged.id).collect();
-        Ok(Settled { published, retrying, dead_lettered })
+        Ok(settled)
     }
 }
 
-impl fmt::Debug for PostgresClaim {
+impl<T> fmt::Debug for PostgresClaim<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresClaim").field("ids", &self.ids).finish_non_exhaustive()
     }
@@ -146,266 +127,61 @@ fn elapsed(since: Option<Instant>) -> Duration {
     since.map(|since| since.elapsed()).unwrap_or_default()
 }
 
-/// Waits for something to claim, `at_most` so long, and returns when the wait was over.
-async fn wait(session: &Session, limit: &ClaimLimit, position: &Position, at_most: Duration) -> Result<Instant, Error> {
-    // The statement may not last longer than the transaction may live.
-    let at_most = at_most.min(WAIT_MAX).min(limit.lifetime / 2);
-    if !at_most.is_zero() {
-        let looking = position.looking();
-        let (topics, event_types) = pairs(&limit.except);
-        let params = [
-            (&millis(at_most) as _, Type::INT8),
-            (&millis(looking.quiet) as _, Type::INT8),
-            (&millis(looking.start_in) as _, Type::INT8),
-            (&looking.after.at as _, Type::TIMESTAMPTZ),
-            (&looking.after.id as _, Type::UUID),
-            (&topics as _, Type::TEXT_ARRAY),
-            (&event_types as _, Type::TEXT_ARRAY),
-        ];
-        let row = session.client().query_typed_one(sql::WAIT_FOR_DUE, &params).await?;
-        let look: Option<i64> = row.get("start_look_us");
-        position.waited(row.get("due_at"), look.map(|micros| Duration::from_micros(micros.unsigned_abs())));
-    }
-    Ok(Instant::now())
-}
-
-/// Begins the transaction, waits and claims. Everything is sent at once.
-async fn claim(
-    session: &Session,
+/// Waits and claims, and returns when there was something to claim, and what was claimed. Where a row may keep the others,
+/// they are claimed row by row.
+async fn claim<T: Table>(
+    table: &T,
     limit: &ClaimLimit,
     position: &Position,
-    from: Place,
-    synchronous_commit: bool,
+    from: QueuePlace,
     wait_at_most: Option<Duration>,
-) -> (Instant, Result<Vec<Row>, Error>) {
-    let (topics, event_types) = pairs(&limit.except);
-    let begin = begin(limit.lifetime, synchronous_commit);
+) -> Result<(Instant, Looked), T::Failure> {
+    let (due_at, found, rows) = ask(table, limit, position, from, wait_at_most).await;
+    let looked = match rows {
+        Err(failure) if failure.may_fall_on_rows() => {
+            let because = unavailable("cannot claim events", failure);
+            warn!(error = %one_line(&because), "claiming row by row: one of them may be unreadable");
+            table.step(Step::Rollback).await?;
+            table.begin(limit.lifetime).await?;
+            row_by_row::claim(table, limit, limit.lifetime / 2).await?
+        }
+        rows => within_limits(&rows?, from, found, limit),
+    };
+    Ok((due_at, looked))
+}
+
+/// Begins the transaction, waits and claims. Everything is asked at once.
+async fn ask<T: Table>(
+    table: &T,
+    limit: &ClaimLimit,
+    position: &Position,
+    from: QueuePlace,
+    wait_at_most: Option<Duration>,
+) -> (Instant, Option<ServerTime>, Result<Vec<T::Row>, T::Failure>) {
     let started = Instant::now();
     let wait = async {
         match wait_at_most {
-            Some(at_most) => wait(session, limit, position, at_most).await,
-            None => Ok(started),
+            Some(at_most) => wait(table, limit, position, at_most).await,
+            None => Ok((started, None)),
         }
     };
-    let (began, due_at, rows) = join3(
-        session.client().batch_execute(&begin),
-        wait,
-        session.client().query_typed(
-            sql::CLAIM,
-            &[
-                (&i64::from(limit.events), Type::INT8),
-                (&int8(limit.bytes), Type::INT8),
-                (&int8(limit.event_bytes), Type::INT8),
-                (&topics, Type::TEXT_ARRAY),
-                (&event_types, Type::TEXT_ARRAY),
-                (&from.at, Type::TIMESTAMPTZ),
-                (&from.id, Type::UUID),
-                (&limit.any_size, Type::BOOL),
-            ],
-        ),
-    )
-    .await;
+    let (began, waited, rows) = join3(table.begin(limit.lifetime), wait, table.claim(limit, from)).await;
     // The first error is the reason of the others.
-    match began.and(due_at) {
-        Ok(due_at) => (due_at, rows),
-        Err(error) => (started, Err(error)),
+    match began.and(waited) {
+        Ok((due_at, found)) => (due_at, found, rows),
+        Err(failure) => (started, None, Err(failure)),
     }
 }
 
-/// Returns when there was something to claim, and what was claimed.
-async fn claim_or_suspect(
-    session: &Session,
-    limit: &ClaimLimit,
-    position: &Position,
-    from: Place,
-    synchronous_commit: bool,
-    wait_at_most: Option<Duration>,
-) -> Result<(Instant, Claimed), Error> {
-    let (due_at, rows) = claim(session, limit, position, from, synchronous_commit, wait_at_most).await;
-    let claimed = match rows {
-        Err(error) if suspicion::falls_on_rows(&error) => {
-            let because = unavailable("cannot claim events", error);
-            warn!(error = %one_line(&because), "claiming row by row: one of them may be unreadable");
-            session.client().batch_execute("ROLLBACK").await?;
-            session.client().batch_execute(&begin(limit.lifetime, synchronous_commit)).await?;
-            suspicion::claim(session, limit, limit.lifetime / 2).await?
-        }
-        rows => {
-            let rows = rows?;
-            let within = rows.iter().take_while(|row| !Column::Beyond.of::<bool>(row)).count();
-            let more_due = rows.len() == limit.events as usize || within < rows.len();
-            let beyond = rows.get(within).map(row::place_in_queue);
-            let claimed = rows[..within].iter().map(|row| (row, row::event(row, limit.event_bytes)));
-            Claimed::of(claimed, beyond, more_due)
-        }
-    };
-    Ok((due_at, claimed))
-}
-
-/// What a claim holds.
-pub(super) struct Claimed {
-    events: Vec<Event>,
-    places: Vec<row::Place>,
-    /// Where the next claim goes on, if there is any event.
-    last: Option<Place>,
-    /// From where on rows are held that nothing happens to. Others pass them by until the transaction ends.
-    beyond: Option<Place>,
-    more_due: bool,
-}
-
-impl Claimed {
-    pub(super) fn of<R: Borrow<Row>>(
-        rows: impl Iterator<Item = (R, Event)>,
-        beyond: Option<Place>,
-        more_due: bool,
-    ) -> Self {
-        let (mut events, mut places, mut last) = (Vec::new(), Vec::new(), None);
-        for (row, event) in rows {
-            let row = row.borrow();
-            places.push(Column::Place.of(row));
-            last = Some(row::place_in_queue(row));
-            events.push(event);
-        }
-        Self { events, places, last, beyond, more_due }
+/// Reads what fits into the limits.
+fn within_limits(rows: &[impl TableRow], from: QueuePlace, found: Option<ServerTime>, limit: &ClaimLimit) -> Looked {
+    let within = rows.iter().take_while(|row| !row.is_beyond()).count();
+    let more_due = rows.len() == limit.events as usize || within < rows.len();
+    let mut looked = Looked { more_due, ..Looked::default() };
+    for row in &rows[..within] {
+        looked.claim(row, row.event(limit.event_bytes));
     }
-}
-
-/// Returns routes as the two arrays that the statements take.
-pub(super) fn pairs(routes: &[Route]) -> (Vec<&str>, Vec<&str>) {
-    routes.iter().map(|route| (route.topic.as_str(), route.event_type.as_str())).unzip()
-}
-
-/// Begins the transaction, whatever the database's defaults are: under a stricter isolation a skipped row may fail the
-/// claim. The queue is always walked in its order, whatever the statistics say of a table whose rows come and go. The
-/// settings end with the transaction, so that a pooler can hand the connection to somebody else afterwards.
-fn begin(lifetime: Duration, synchronous_commit: bool) -> String {
-    let lifetime_ms = lifetime.as_millis().clamp(1, i32::MAX as u128);
-    let mut begin = format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
-         SET LOCAL idle_in_transaction_session_timeout = {lifetime_ms}; \
-         SET LOCAL statement_timeout = {lifetime_ms}; \
-         SET LOCAL lock_timeout = '5s'; \
-         SET LOCAL enable_seqscan = off; \
-         SET LOCAL enable_bitmapscan = off; \
-         SET LOCAL enable_sort = off"
-    );
-    if !synchronous_commit {
-        // Losing a mark costs a duplicate with the same id, never an event.
-        begin.push_str("; SET LOCAL synchronous_commit = off");
-    }
-    begin
-}
-
-/// What a settled claim writes, as the arrays that the statements take. Released events need no change.
-#[derive(Default)]
-struct Changes {
-    published: Published,
-    charged: Waiting,
-    errors: Vec<String>,
-    deferred: Waiting,
-    /// Whether anything is given back.
-    released: bool,
-}
-
-#[derive(Default)]
-struct Published {
-    places: Vec<row::Place>,
-    ids: Vec<Uuid>,
-}
-
-#[derive(Default)]
-struct Waiting {
-    ids: Vec<Uuid>,
-    waits_us: Vec<i64>,
-}
-
-impl Waiting {
-    fn push(&mut self, id: Uuid, wait: Duration) {
-        self.ids.push(id);
-        self.waits_us.push(micros(wait));
-    }
-}
-
-struct Charged {
-    id: Uuid,
-    failed: bool,
-}
-
-impl Changes {
-    fn of(ids: &[Uuid], places: &[row::Place], outcomes: Vec<Outcome>) -> Self {
-        assert_eq!(outcomes.len(), ids.len(), "one outcome for each claimed event");
-        let mut changes = Self::default();
-        for ((&id, &place), outcome) in ids.iter().zip(places).zip(outcomes) {
-            match outcome {
-                Outcome::Published => {
-                    changes.published.places.push(place);
-                    changes.published.ids.push(id);
-                }
-                Outcome::Charged { error, retry_in } => {
-                    changes.charged.push(id, retry_in);
-                    changes.errors.push(last_error_text(&error));
-                }
-                Outcome::Deferred { retry_in } => changes.deferred.push(id, retry_in),
-                Outcome::Released => changes.released = true,
-            }
-        }
-        changes
-    }
-
-    /// Sends the statements in one round trip and returns what each of them changed.
-    async fn write(&self, session: &Session, policy: &SettlePolicy) -> Result<(u64, Vec<Charged>, u64), Error> {
-        try_join3(self.publish(session, policy.on_published), self.charge(session, policy), self.defer(session)).await
-    }
-
-    async fn publish(&self, session: &Session, on_published: OnPublished) -> Result<u64, Error> {
-        if self.published.ids.is_empty() {
-            return Ok(0);
-        }
-        let sql = match on_published {
-            OnPublished::Mark => sql::MARK_PUBLISHED,
-            OnPublished::Delete => sql::DELETE_PUBLISHED,
-        };
-        let Published { places, ids } = &self.published;
-        session.client().execute_typed(sql, &[(places, Type::TID_ARRAY), (ids, Type::UUID_ARRAY)]).await
-    }
-
-    async fn charge(&self, session: &Session, policy: &SettlePolicy) -> Result<Vec<Charged>, Error> {
-        if self.charged.ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let attempts_max = i64::from(policy.attempts_max);
-        let params = [
-            (&self.charged.ids as _, Type::UUID_ARRAY),
-            (&self.errors as _, Type::TEXT_ARRAY),
-            (&self.charged.waits_us as _, Type::INT8_ARRAY),
-            (&attempts_max as _, Type::INT8),
-        ];
-        let rows = session.client().query_typed(sql::CHARGE, &params).await?;
-        crash_point("settle.charged");
-        rows.iter().map(|row| Ok(Charged { id: row.try_get("id")?, failed: row.try_get("failed")? })).collect()
-    }
-
-    async fn defer(&self, session: &Session) -> Result<u64, Error> {
-        if self.deferred.ids.is_empty() {
-            return Ok(0);
-        }
-        let params = [(&self.deferred.ids as _, Type::UUID_ARRAY), (&self.deferred.waits_us as _, Type::INT8_ARRAY)];
-        session.client().execute_typed(sql::DEFER, &params).await
-    }
-}
-
-/// The longest time that the statements are given; more could leave the range of a timestamp.
-const MICROS_MAX: i64 = 100 * 365 * 24 * 60 * 60 * 1_000_000;
-
-pub(super) fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX).min(MICROS_MAX)
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// A limit that statements can still calculate with.
-fn int8(limit: u64) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX).min(i64::MAX / 16)
+    let not_reached = looked.not_reached(from, found);
+    looked.beyond = rows.get(within).map(TableRow::place).into_iter().chain(not_reached).min();
+    looked
 }

@@ -6,10 +6,11 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
-use super::claim::micros;
-use super::row::ServerTime;
+use super::error::Failure;
+use super::params::micros;
+use super::server_time::ServerTime;
 use super::session::{Session, answer};
-use super::{ANSWER_WITHIN, PostgresStore, sql, suspicion};
+use super::{ANSWER_WITHIN, PostgresStore, sql};
 use crate::crash_point::crash_point;
 use crate::store::dead_letters::{
     Action, AuditEntry, Batch, Count, Cursor, DeadLetter, DeadLetters, Detail, EXAMINED_MAX, Filter, GROUPED_MAX,
@@ -58,7 +59,7 @@ impl DeadLetters for PostgresStore {
         };
         let show = async {
             match show(true).await {
-                Err(error) if suspicion::is_of_a_row(&error) => show(false).await,
+                Err(error) if error.is_of_a_row() => show(false).await,
                 rows => rows,
             }
         };
@@ -93,7 +94,7 @@ impl DeadLetters for PostgresStore {
                 return change(&sql::REQUEUE, (&window, Type::INT8)).await;
             }
             match change(&sql::DISCARD, (&true, Type::BOOL)).await {
-                Err(error) if suspicion::is_of_a_row(&error) => {
+                Err(error) if error.is_of_a_row() => {
                     session.client().batch_execute("ROLLBACK").await?;
                     change(&sql::DISCARD, (&false, Type::BOOL)).await
                 }

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use deadpool_postgres::PoolError;
 use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
 
 use crate::error_chain;
 use crate::store::{StoreError, StoreErrorKind, last_error_text};
@@ -22,21 +23,51 @@ impl fmt::Display for ServerError {
 
 impl std::error::Error for ServerError {}
 
+/// Why a statement has no result.
+pub(super) trait Failure: Send {
+    /// Says whether it is the fault of one row.
+    fn is_of_a_row(&self) -> bool;
+    /// Says whether it may be the fault of rows.
+    fn may_fall_on_rows(&self) -> bool;
+    /// Returns what may be shown of it.
+    fn cause(self) -> Box<dyn std::error::Error + Send + Sync>;
+}
+
+/// The server cannot make a row's text, or finds the row damaged. Nobody else is to blame, and it will not pass.
+const OF_A_ROW: [SqlState; 3] = [SqlState::PROGRAM_LIMIT_EXCEEDED, SqlState::INTERNAL_ERROR, SqlState::DATA_CORRUPTED];
+/// What many rows of such text at once exhaust: memory, temporary files, time. Perhaps no row is to blame.
+const OF_MANY: [SqlState; 4] =
+    [SqlState::OUT_OF_MEMORY, SqlState::DISK_FULL, SqlState::CONFIGURATION_LIMIT_EXCEEDED, SqlState::QUERY_CANCELED];
+
+impl Failure for Error {
+    fn is_of_a_row(&self) -> bool {
+        self.code().is_some_and(|code| OF_A_ROW.contains(code))
+    }
+
+    fn may_fall_on_rows(&self) -> bool {
+        self.is_of_a_row() || self.code().is_some_and(|code| OF_MANY.contains(code))
+    }
+
+    fn cause(self) -> Box<dyn std::error::Error + Send + Sync> {
+        match self.as_db_error() {
+            Some(error) => {
+                Box::new(ServerError { code: error.code().code().to_owned(), message: error.message().to_owned() })
+            }
+            None => Box::new(self),
+        }
+    }
+}
+
 /// Says in `doing` what failed. Everything that can happen while a relay runs may be over later, a revoked privilege or
 /// a table that somebody is rebuilding included: it is tried again, and stays loud. What never heals is found by
 /// `check_schema` before the relay starts.
-pub(super) fn unavailable(doing: &str, error: Error) -> StoreError {
-    store_error(StoreErrorKind::Unavailable, doing, error)
+pub(super) fn unavailable(doing: &str, failure: impl Failure) -> StoreError {
+    store_error(StoreErrorKind::Unavailable, doing, failure)
 }
 
 /// Says in `doing` what failed, where whoever calls knows of which kind that is.
-pub(super) fn store_error(kind: StoreErrorKind, doing: &str, error: Error) -> StoreError {
-    let failed = StoreError::new(kind, doing);
-    match error.as_db_error() {
-        Some(error) => failed
-            .with_source(ServerError { code: error.code().code().to_owned(), message: error.message().to_owned() }),
-        None => failed.with_source(error),
-    }
+pub(super) fn store_error(kind: StoreErrorKind, doing: &str, failure: impl Failure) -> StoreError {
+    StoreError::new(kind, doing).with_source(failure.cause())
 }
 
 pub(super) fn no_connection(error: PoolError) -> StoreError {

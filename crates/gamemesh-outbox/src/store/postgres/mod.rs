@@ -11,29 +11,42 @@ mod dead_letters;
 pub mod diagnose;
 mod dsn;
 mod error;
+mod looked;
 mod migrate;
+#[cfg(test)]
+mod model;
 mod overview;
+mod params;
+mod place;
 mod position;
 mod row;
+mod row_by_row;
 mod schema;
+mod server_table;
+mod server_time;
 mod session;
+mod settle;
 mod sql;
-mod suspicion;
+mod table;
 mod tls;
+mod wait;
 
 use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
 pub use self::config::PostgresConfig;
 pub use self::schema::{EXAMPLE_MIGRATIONS, MIGRATIONS};
 
-use self::claim::{PostgresClaim, micros};
+use self::claim::PostgresClaim;
 use self::connector::Connector;
+use self::params::micros;
 use self::position::Position;
+use self::server_table::ServerTable;
 use self::session::{Session, answer};
 use super::{About, Backlog, Claim, ClaimLimit, Claimed, HealthCheck, Prune, Store, StoreError, StoreErrorKind};
 use crate::crash_point::crash_point;
@@ -77,7 +90,7 @@ impl PostgresStore {
             .map_err(|error| {
                 StoreError::new(StoreErrorKind::Unusable, "cannot build the connection pool").with_source(error)
             })?;
-        Ok(Self { pool, config, connector, position: Position::default() })
+        Ok(Self { pool, config, connector, position: Position::new(Instant::now()) })
     }
 
     /// Takes a connection from the pool, for a producer in the same process. Dropped, it goes back.
@@ -94,9 +107,8 @@ impl PostgresStore {
 impl Store for PostgresStore {
     /// Waits in the database: the claim follows without another word from here.
     async fn claim(&self, wait_at_most: Duration, limit: &ClaimLimit) -> Result<Claimed, StoreError> {
-        let commit = self.config.synchronous_commit;
-        let opened = PostgresClaim::open(self.session().await?, limit, &self.position, commit, wait_at_most).await;
-        let (claim, took) = opened?;
+        let table = ServerTable::new(self.session().await?, self.config.synchronous_commit);
+        let (claim, took) = PostgresClaim::open(table, limit, &self.position, wait_at_most).await?;
         Ok(Claimed { claim: claim.map(|claim| Box::new(claim) as Box<dyn Claim>), took })
     }
 

@@ -1,28 +1,30 @@
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use uuid::Uuid;
+use tokio::time::Instant;
 
-use super::row::ServerTime;
+use super::place::QueuePlace;
+use super::server_time::ServerTime;
 
 /// A look from the start of the queue walks over everything that is held, and over dead index entries that an old
 /// transaction keeps alive. It gets at most this share of the time: one part in twenty.
-const REST_PER_LOOK: u32 = 20;
+pub(super) const REST_PER_LOOK: u32 = 20;
 /// A look from the start that is over sooner costs nobody anything.
-const CHEAP: Duration = Duration::from_millis(10);
+pub(super) const CHEAP: Duration = Duration::from_millis(10);
 
 /// Where in the queue the next claim begins. Clones share it.
 ///
 /// While a backlog is carried, each claim goes on where the one before ended. What may lie behind (events given back,
 /// events of another replica that crashed, commits of transactions that began earlier) is found by looks from the start,
 /// which come as often as they are cheap. A hint, never a cursor: it only ever decides where to look first.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Position(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
     /// The end of the last claim.
-    after: Place,
+    after: QueuePlace,
     /// When the next look begins at the start, if the last one was dear or there is a backlog.
     start_at: Instant,
     /// Whether the last claim left more to do.
@@ -31,97 +33,109 @@ struct State {
     dear: bool,
     /// When something was last found.
     found_at: Instant,
+    /// The looks under way, each with the first place of what was given back since it began.
+    looks: BTreeMap<u64, Option<QueuePlace>>,
+    begun: u64,
 }
 
-/// A place in the queue: when an event is due, and its id.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) struct Place {
-    pub(super) at: ServerTime,
-    pub(super) id: Uuid,
-}
-
-impl Place {
-    pub(super) const START: Self = Self { at: ServerTime::FIRST, id: Uuid::nil() };
+/// A look for what is due, under way.
+#[derive(Debug)]
+pub(super) struct Look {
+    pub(super) from: QueuePlace,
+    number: u64,
+    position: Position,
 }
 
 /// What [`outbox_wait_for_due`](super::sql::WAIT_FOR_DUE) has to know.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Looking {
-    pub(super) after: Place,
+    pub(super) after: QueuePlace,
     pub(super) start_in: Duration,
     pub(super) quiet: Duration,
 }
 
-impl Default for State {
-    fn default() -> Self {
-        let now = Instant::now();
-        Self { after: Place::START, start_at: now, backlog: false, dear: false, found_at: now }
-    }
-}
-
 impl Position {
-    /// Says where the next claim begins.
-    pub(super) fn next(&self) -> Place {
+    /// Knows nothing yet.
+    pub(super) fn new(now: Instant) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            after: QueuePlace::START,
+            start_at: now,
+            backlog: false,
+            dear: false,
+            found_at: now,
+            looks: BTreeMap::new(),
+            begun: 0,
+        })))
+    }
+
+    /// Begins a look where the next claim begins.
+    pub(super) fn next(&self, now: Instant) -> Look {
         let mut state = self.lock();
-        let now = Instant::now();
-        if now >= state.start_at || !(state.backlog || state.dear) {
+        let from = if now >= state.start_at || !(state.backlog || state.dear) {
             // The other workers do not all look from the start now.
             state.start_at = now + REST_PER_LOOK * CHEAP;
-            return Place::START;
-        }
-        state.after
+            QueuePlace::START
+        } else {
+            state.after
+        };
+        Look { from, number: state.begin(), position: self.clone() }
     }
 
-    /// Notes a claim that began at `from`, ended at `last`, and `took` so long.
-    pub(super) fn claimed(&self, from: Place, last: Place, more_due: bool, took: Duration) {
+    /// Begins a look at a place.
+    pub(super) fn look(&self, from: QueuePlace) -> Look {
+        Look { from, number: self.lock().begin(), position: self.clone() }
+    }
+
+    /// Notes a claim that ended at `last` and `took` so long.
+    pub(super) fn claimed(&self, now: Instant, look: &Look, last: QueuePlace, more_due: bool, took: Duration) {
         let mut state = self.lock();
-        state.found_at = Instant::now();
+        state.found_at = now;
         state.backlog = more_due;
         let after = if more_due {
             last
         } else {
             // Who keeps up looks a second further back, for transactions that took longer than others.
-            Place { at: last.at.a_second_before(), ..Place::START }
+            QueuePlace { at: last.at.a_second_before(), ..QueuePlace::START }
         };
-        state.after = state.after.max(after);
-        state.looked(from, took);
+        // What was given back meanwhile it did not see.
+        let unseen = state.looks.get(&look.number).copied().flatten();
+        state.after = state.after.max(unseen.map_or(after, |place| place.min(after)));
+        state.looked(now, look.from, took);
     }
 
     /// Notes a claim that found nothing.
-    pub(super) fn nothing_due(&self, from: Place, took: Duration) {
+    pub(super) fn nothing_due(&self, now: Instant, look: &Look, took: Duration) {
         let mut state = self.lock();
         state.backlog = false;
-        state.looked(from, took);
+        state.looked(now, look.from, took);
     }
 
     /// The next claims begin at `place`, or before it: what lies there was held, and was passed by while it was.
-    pub(super) fn back_to(&self, place: Place) {
-        let mut state = self.lock();
-        state.after = state.after.min(place);
+    pub(super) fn back_to(&self, place: QueuePlace) {
+        self.lock().back_to(place);
     }
 
     /// The next claim begins at the start: something may be free again that was claimed.
-    pub(super) fn forget(&self) {
+    pub(super) fn forget(&self, now: Instant) {
         let mut state = self.lock();
-        state.after = Place::START;
-        state.start_at = Instant::now();
+        state.back_to(QueuePlace::START);
+        state.start_at = now;
     }
 
-    pub(super) fn looking(&self) -> Looking {
+    pub(super) fn looking(&self, now: Instant) -> Looking {
         let state = self.lock();
-        let now = Instant::now();
         let start_in = if state.dear { state.start_at.saturating_duration_since(now) } else { Duration::ZERO };
         Looking { after: state.after, start_in, quiet: now.saturating_duration_since(state.found_at) }
     }
 
     /// Notes what a wait found, and how long its last look from the start took.
-    pub(super) fn waited(&self, found: Option<ServerTime>, start_look: Option<Duration>) {
+    pub(super) fn waited(&self, now: Instant, found: Option<ServerTime>, start_look: Option<Duration>) {
         let mut state = self.lock();
         if let Some(took) = start_look {
-            state.looked(Place::START, took);
+            state.looked(now, QueuePlace::START, took);
         }
         if found.is_some_and(|at| at < state.after.at) {
-            state.start_at = Instant::now();
+            state.start_at = now;
         }
     }
 
@@ -131,11 +145,28 @@ impl Position {
 }
 
 impl State {
-    fn looked(&mut self, from: Place, took: Duration) {
-        if from == Place::START {
-            self.start_at = Instant::now() + REST_PER_LOOK * took;
+    fn begin(&mut self) -> u64 {
+        self.begun += 1;
+        self.looks.insert(self.begun, None);
+        self.begun
+    }
+
+    fn back_to(&mut self, place: QueuePlace) {
+        self.after = self.after.min(place);
+        self.looks.values_mut().for_each(|unseen| *unseen = Some(unseen.map_or(place, |other| other.min(place))));
+    }
+
+    fn looked(&mut self, now: Instant, from: QueuePlace, took: Duration) {
+        if from == QueuePlace::START {
+            self.start_at = now + REST_PER_LOOK * took;
             self.dear = took > CHEAP;
         }
+    }
+}
+
+impl Drop for Look {
+    fn drop(&mut self) {
+        self.position.lock().looks.remove(&self.number);
     }
 }
 
@@ -149,7 +180,7 @@ impl Unsettled {
     }
 
     /// Nothing of the claim is free again, but what it held and left from `beyond` on.
-    pub(super) fn settled(mut self, beyond: Option<Place>) {
+    pub(super) fn settled(mut self, beyond: Option<QueuePlace>) {
         if let Some((position, place)) = self.0.take().zip(beyond) {
             position.back_to(place);
         }
@@ -159,17 +190,19 @@ impl Unsettled {
 impl Drop for Unsettled {
     fn drop(&mut self) {
         if let Some(position) = self.0.take() {
-            position.forget();
+            position.forget(Instant::now());
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
-    fn place(micros: i64) -> Place {
-        Place { at: ServerTime::at(micros), id: Uuid::nil() }
+    fn place(micros: i64) -> QueuePlace {
+        QueuePlace { at: ServerTime::at(micros), id: Uuid::nil() }
     }
 
     const SHORT: Duration = Duration::from_millis(1);
@@ -177,55 +210,76 @@ mod tests {
 
     #[test]
     fn who_keeps_up_always_begins_at_the_start() {
-        let position = Position::default();
+        let now = Instant::now();
+        let position = Position::new(now);
         for due in 1..5 {
-            assert_eq!(position.next(), Place::START);
-            position.claimed(Place::START, place(due), false, SHORT);
+            assert_eq!(position.next(now).from, QueuePlace::START);
+            position.claimed(now, &position.look(QueuePlace::START), place(due), false, SHORT);
         }
     }
 
     #[test]
     fn a_backlog_is_carried_from_place_to_place_with_looks_from_the_start_between() {
-        let position = Position::default();
-        position.claimed(position.next(), place(7), true, LONG);
-        assert_eq!(position.next(), place(7));
-        position.claimed(place(7), place(9), true, SHORT);
-        assert_eq!(position.next(), place(9));
-        position.claimed(Place::START, place(9), true, Duration::ZERO);
-        assert_eq!(position.next(), Place::START, "a look that cost nothing is due again");
+        let now = Instant::now();
+        let position = Position::new(now);
+        position.claimed(now, &position.next(now), place(7), true, LONG);
+        assert_eq!(position.next(now).from, place(7));
+        position.claimed(now, &position.look(place(7)), place(9), true, SHORT);
+        assert_eq!(position.next(now).from, place(9));
+        position.claimed(now, &position.look(QueuePlace::START), place(9), true, Duration::ZERO);
+        assert_eq!(position.next(now).from, QueuePlace::START, "a look that cost nothing is due again");
     }
 
     #[test]
     fn dear_looks_are_rare_even_without_a_backlog() {
-        let position = Position::default();
-        position.claimed(position.next(), place(9_000_000), false, LONG);
-        assert_eq!(position.next(), place(8_000_000), "a second further back");
-        assert!(position.looking().start_in > SHORT);
-        position.waited(Some(ServerTime::at(8_500_000)), None);
-        assert_eq!(position.next(), place(8_000_000));
-        position.waited(Some(ServerTime::at(1)), None);
-        assert_eq!(position.next(), Place::START, "what lies behind is fetched");
+        let now = Instant::now();
+        let position = Position::new(now);
+        position.claimed(now, &position.next(now), place(9_000_000), false, LONG);
+        assert_eq!(position.next(now).from, place(8_000_000), "a second further back");
+        assert!(position.looking(now).start_in > SHORT);
+        position.waited(now, Some(ServerTime::at(8_500_000)), None);
+        assert_eq!(position.next(now).from, place(8_000_000));
+        position.waited(now, Some(ServerTime::at(1)), None);
+        assert_eq!(position.next(now).from, QueuePlace::START, "what lies behind is fetched");
     }
 
     #[test]
     fn what_a_claim_held_and_left_is_looked_for_again_though_others_passed_it_by() {
-        let position = Position::default();
-        position.claimed(position.next(), place(7), true, LONG);
+        let now = Instant::now();
+        let position = Position::new(now);
+        position.claimed(now, &position.next(now), place(7), true, LONG);
         let held = Unsettled::new(position.clone());
-        position.claimed(place(7), place(20), true, SHORT);
+        position.claimed(now, &position.look(place(7)), place(20), true, SHORT);
         held.settled(Some(place(8)));
-        assert_eq!(position.next(), place(8));
+        assert_eq!(position.next(now).from, place(8));
         position.back_to(place(9));
-        assert_eq!(position.next(), place(8), "what lies before it is not forgotten");
+        assert_eq!(position.next(now).from, place(8), "what lies before it is not forgotten");
+    }
+
+    #[test]
+    fn a_look_does_not_move_past_what_was_given_back_while_it_was_under_way() {
+        let now = Instant::now();
+        let position = Position::new(now);
+        position.claimed(now, &position.next(now), place(7), true, LONG);
+        let (first, second) = (position.look(place(7)), position.look(place(7)));
+        position.back_to(place(9));
+        position.back_to(place(8));
+        position.claimed(now, &first, place(20), true, SHORT);
+        assert_eq!(position.next(now).from, place(8));
+        position.claimed(now, &position.look(place(8)), place(15), true, SHORT);
+        assert_eq!(position.next(now).from, place(15), "a look that began later saw it");
+        position.claimed(now, &second, place(30), true, SHORT);
+        assert_eq!(position.next(now).from, place(15), "an older look did not see what lies behind");
     }
 
     #[test]
     fn a_claim_that_is_not_settled_is_looked_for_again() {
-        let position = Position::default();
-        position.claimed(position.next(), place(7), true, LONG);
+        let now = Instant::now();
+        let position = Position::new(now);
+        position.claimed(now, &position.next(now), place(7), true, LONG);
         Unsettled::new(position.clone()).settled(None);
-        assert_eq!(position.next(), place(7));
+        assert_eq!(position.next(now).from, place(7));
         drop(Unsettled::new(position.clone()));
-        assert_eq!(position.next(), Place::START);
+        assert_eq!(position.next(now).from, QueuePlace::START);
     }
 }

@@ -1,112 +1,20 @@
-use std::error::Error;
-
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use jiff::Timestamp;
 use tokio_postgres::Row;
-use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
-use uuid::Uuid;
+use tokio_postgres::types::FromSql;
 
-use super::position;
+use super::place::{QueuePlace, RowVersion};
+use super::server_time::ServerTime;
+use super::table::TableRow;
 use crate::carrier::Carrier;
 use crate::event::{Event, Headers};
-use crate::store::dead_letters::{Cursor, InvalidCursor};
 use crate::store::payload_too_large;
-
-/// Microseconds since 2000-01-01 UTC, as the server sends them. It knows infinities and years that no other clock has,
-/// so reading one never fails; turning it into a [`Timestamp`] may.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) struct ServerTime(i64);
-
-impl ServerTime {
-    const EPOCH_MICROS: i64 = 946_684_800_000_000;
-    /// Before every other.
-    pub(super) const FIRST: Self = Self(i64::MIN);
-
-    #[cfg(test)]
-    pub(super) fn at(micros: i64) -> Self {
-        Self(micros)
-    }
-
-    /// The time a second before, for infinities they themselves.
-    pub(super) fn a_second_before(self) -> Self {
-        if matches!(self.0, i64::MIN | i64::MAX) { self } else { Self(self.0.saturating_sub(1_000_000)) }
-    }
-
-    fn timestamp(self) -> Option<Timestamp> {
-        Timestamp::from_microsecond(self.0.checked_add(Self::EPOCH_MICROS)?).ok()
-    }
-
-    /// The nearest time that can be shown.
-    pub(super) fn nearest(self) -> Timestamp {
-        self.timestamp().unwrap_or(if self.0 < 0 { Timestamp::MIN } else { Timestamp::MAX })
-    }
-}
-
-impl ToSql for ServerTime {
-    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
-        self.0.to_sql(ty, out)
-    }
-
-    fn accepts(ty: &Type) -> bool {
-        *ty == Type::TIMESTAMPTZ
-    }
-
-    to_sql_checked!();
-}
-
-/// A cursor holds the time as the server counts it, infinities included.
-impl ServerTime {
-    pub(super) fn cursor(self, id: Uuid) -> Cursor {
-        Cursor::new(self.0.to_string(), id)
-    }
-
-    pub(super) fn of(cursor: &Cursor) -> Result<Self, InvalidCursor> {
-        cursor.number().map(Self)
-    }
-}
-
-impl<'a> FromSql<'a> for ServerTime {
-    fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        i64::from_sql(ty, raw).map(Self)
-    }
-
-    fn accepts(ty: &Type) -> bool {
-        *ty == Type::TIMESTAMPTZ
-    }
-}
-
-/// A row version's place in the table: block and line.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Place([u8; 6]);
-
-impl ToSql for Place {
-    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
-        out.extend_from_slice(&self.0);
-        Ok(IsNull::No)
-    }
-
-    fn accepts(ty: &Type) -> bool {
-        *ty == Type::TID
-    }
-
-    to_sql_checked!();
-}
-
-impl<'a> FromSql<'a> for Place {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        Ok(Self(raw.try_into()?))
-    }
-
-    fn accepts(ty: &Type) -> bool {
-        *ty == Type::TID
-    }
-}
 
 /// The columns of `claim.sql`, in their order there: looking a name up for each value of each row would take longer than
 /// reading it.
 #[derive(Clone, Copy)]
-pub(super) enum Column {
-    Place,
+enum Column {
+    Version,
     Id,
     Topic,
     EventType,
@@ -123,19 +31,33 @@ pub(super) enum Column {
 
 impl Column {
     /// Reads what the statement never leaves out.
-    pub(super) fn of<'a, T: FromSql<'a>>(self, row: &'a Row) -> T {
+    fn of<'a, T: FromSql<'a>>(self, row: &'a Row) -> T {
         row.get(self as usize)
     }
 }
 
-/// Says where in the queue a row of `claim.sql` stands.
-pub(super) fn place_in_queue(row: &Row) -> position::Place {
-    position::Place { at: Column::AvailableAt.of(row), id: Column::Id.of(row) }
+/// A row of `claim.sql`.
+impl TableRow for Row {
+    fn version(&self) -> RowVersion {
+        Column::Version.of(self)
+    }
+
+    fn place(&self) -> QueuePlace {
+        QueuePlace { at: Column::AvailableAt.of(self), id: Column::Id.of(self) }
+    }
+
+    fn is_beyond(&self) -> bool {
+        Column::Beyond.of(self)
+    }
+
+    fn event(&self, event_bytes: u64) -> Event {
+        event(self, event_bytes)
+    }
 }
 
-/// Reads a row of `claim.sql`. Whatever is wrong with it becomes the event's defect: the columns are data that anybody
-/// may have written, and the neighbours must not suffer.
-pub(super) fn event(row: &Row, event_bytes: u64) -> Event {
+/// Reads a row. Whatever is wrong with it becomes the event's defect: the columns are data that anybody may have
+/// written, and the neighbours must not suffer.
+fn event(row: &Row, event_bytes: u64) -> Event {
     let id = Column::Id.of(row);
     let mut defect = None;
     let topic = or_defect(text(row, Column::Topic, "topic"), &mut defect).unwrap_or_default();

@@ -4,7 +4,7 @@ use std::time::Duration;
 use deadpool_postgres::{ClientWrapper, Object};
 use tokio_postgres::Error;
 
-use super::error::{no_answer, unavailable};
+use super::error::{Failure, no_answer, unavailable};
 use crate::store::StoreError;
 
 /// A pooled connection in use. It goes back to the pool only by [`give_back`](Self::give_back), after its work came to
@@ -40,8 +40,17 @@ pub(super) async fn answer<T>(
     at_most: Duration,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, StoreError> {
+    in_time(doing, at_most, work).await
+}
+
+/// Waits for an answer as [`answer`] does, whoever gives it.
+pub(super) async fn in_time<T, F: Failure>(
+    doing: &str,
+    at_most: Duration,
+    work: impl Future<Output = Result<T, F>>,
+) -> Result<T, StoreError> {
     match tokio::time::timeout(at_most, work).await {
-        Ok(answer) => answer.map_err(|error| unavailable(doing, error)),
+        Ok(answer) => answer.map_err(|failure| unavailable(doing, failure)),
         Err(_) => Err(no_answer(doing, at_most)),
     }
 }

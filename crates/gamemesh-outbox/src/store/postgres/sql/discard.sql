@@ -1,5 +1,5 @@
 -- Deletes the letters that held.sql locks. Migration 0006 says what the audit keeps of them, and why.
--- $16: whether payloads are read for it. The server cannot make the text of every payload (see suspicion.rs), and what
+-- $16: whether payloads are read for it. The server cannot make the text of every payload (see row_by_row.rs), and what
 -- nobody can read has to be discarded as well.
 WITH {held},
 discarded AS (
