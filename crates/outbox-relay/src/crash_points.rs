@@ -8,19 +8,26 @@ use async_trait::async_trait;
 use gamemesh_outbox::Event;
 use gamemesh_outbox::bus::{BusPublisher, Receipt};
 use gamemesh_outbox::crash_point::crash_point;
-use gamemesh_outbox::store::{Backlog, Claim, ClaimLimit, Claimed, Outcome, SettlePolicy, Settled, Store, StoreError};
+use gamemesh_outbox::store::{
+    Backlog, Claim, ClaimLimit, Claimed, Outcome, Prune, SettlePolicy, Settled, Store, StoreError,
+};
 
 use crate::adapters::{Bus, OutboxStore};
 
+/// Returns both with places to die at around them.
+pub(crate) fn around(store: Arc<dyn OutboxStore>, bus: Arc<dyn Bus>) -> (Arc<DeadlyStore>, DeadlyBus) {
+    (Arc::new(DeadlyStore(store)), DeadlyBus(bus))
+}
+
 /// A store with places to die at around it.
-pub(crate) struct DeadlyStore(pub(crate) Arc<dyn OutboxStore>);
+pub(crate) struct DeadlyStore(Arc<dyn OutboxStore>);
 
 /// A claim of such a store.
 #[derive(Debug)]
 struct DeadlyClaim(Box<dyn Claim>);
 
 /// A bus with places to die at around it.
-pub(crate) struct DeadlyBus(pub(crate) Arc<dyn Bus>);
+pub(crate) struct DeadlyBus(Arc<dyn Bus>);
 
 /// Dies when the relay has been told to stop, and batches are in progress.
 pub(crate) fn draining() {
@@ -45,6 +52,16 @@ impl Store for DeadlyStore {
 }
 
 #[async_trait]
+impl Prune for DeadlyStore {
+    async fn prune(&self, retention: Duration, limit: u32) -> Result<u64, StoreError> {
+        crash_point("prune.before");
+        let pruned = self.0.prune(retention, limit).await?;
+        crash_point("prune.after");
+        Ok(pruned)
+    }
+}
+
+#[async_trait]
 impl Claim for DeadlyClaim {
     fn take_events(&mut self) -> Vec<Event> {
         self.0.take_events()
@@ -55,6 +72,7 @@ impl Claim for DeadlyClaim {
     }
 
     async fn settle(self: Box<Self>, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {
+        crash_point("settle.before");
         let settled = self.0.settle(outcomes, policy).await?;
         crash_point("settle.after");
         Ok(settled)

@@ -118,11 +118,9 @@ async fn relay(
     info!(workers = config.relay.workers, batch_size = config.relay.batch_size, "relay running");
 
     let ended = CancellationToken::new();
-    #[cfg(not(feature = "crash-points"))]
-    let seen = (store.clone(), bus);
     #[cfg(feature = "crash-points")]
-    let seen = (crash_points::DeadlyStore(store.clone()), crash_points::DeadlyBus(bus));
-    let relay = Relay::new(seen.0, seen.1, config.relay.clone(), telemetry.clone());
+    let (store, bus) = crash_points::around(store, bus);
+    let relay = Relay::new(store.clone(), bus, config.relay.clone(), telemetry.clone());
     let relaying = async {
         let stopped = async {
             stop.cancelled().await;

@@ -49,7 +49,6 @@ use self::position::Position;
 use self::server_table::ServerTable;
 use self::session::{Session, answer};
 use super::{About, Backlog, Claim, ClaimLimit, Claimed, HealthCheck, Prune, Store, StoreError, StoreErrorKind};
-use crate::crash_point::crash_point;
 
 /// What a person should know of this store.
 pub static ABOUT: About = About {
@@ -130,11 +129,9 @@ impl Store for PostgresStore {
 impl Prune for PostgresStore {
     async fn prune(&self, retention: Duration, limit: u32) -> Result<u64, StoreError> {
         let session = self.session().await?;
-        crash_point("prune.before");
         let params = [(&micros(retention) as _, Type::INT8), (&i64::from(limit) as _, Type::INT8)];
         let pruned = session.client().execute_typed(sql::PRUNE, &params);
         let pruned = answer("cannot prune published events", ANSWER_WITHIN, pruned).await?;
-        crash_point("prune.after");
         session.give_back();
         Ok(pruned)
     }

@@ -74,7 +74,6 @@ impl Changes {
         table: &T,
         policy: &SettlePolicy,
     ) -> Result<Option<Settled>, T::Failure> {
-        crash_point("settle.before");
         let write = try_join3(self.publish(table, policy), self.charge(table, policy), self.defer(table));
         let (published, charged, deferred) = write.await?;
         let complete = published == self.published.ids.len() as u64
