@@ -20,7 +20,7 @@ const LONG_CLAIM: u64 = 4;
 pub(super) struct Claiming {
     /// Held by the worker that claims, or waits for something to claim; the others carry batches, or are next. Claims at the
     /// same time would get into each other's way.
-    place: Mutex<()>,
+    slot: Mutex<()>,
     /// Whether claims overlap all the same, because each takes long: their events are large.
     overlapping: AtomicBool,
     /// Whether nobody has to wait: the last claim left more, or an outage gave back what it held.
@@ -32,7 +32,7 @@ pub(super) struct Claiming {
 }
 
 /// The right to claim; nobody's where claims overlap.
-pub(super) type Place<'a> = Option<MutexGuard<'a, ()>>;
+pub(super) type Slot<'a> = Option<MutexGuard<'a, ()>>;
 
 /// Events on their way, and the claim that holds them.
 pub(super) struct Batch<'a> {
@@ -47,7 +47,7 @@ pub(super) struct Batch<'a> {
 impl Claiming {
     pub(super) fn new(size: BatchSize) -> Self {
         Self {
-            place: Mutex::new(()),
+            slot: Mutex::new(()),
             overlapping: AtomicBool::new(false),
             more_due: AtomicBool::new(true),
             large: Semaphore::new(1),
@@ -55,10 +55,10 @@ impl Claiming {
         }
     }
 
-    /// Waits for its place.
-    pub(super) async fn place(&self) -> Place<'_> {
-        let place = self.place.lock().await;
-        (!self.overlapping.load(Ordering::Relaxed)).then_some(place)
+    /// Waits for its turn to claim.
+    pub(super) async fn slot(&self) -> Slot<'_> {
+        let slot = self.slot.lock().await;
+        (!self.overlapping.load(Ordering::Relaxed)).then_some(slot)
     }
 
     /// The next claim need not wait: something was given back.
@@ -76,7 +76,7 @@ impl Inner {
     /// Waits until something is due and claims it; `None` when there is nothing, or nothing more is wanted.
     pub(super) async fn claim(
         &self,
-        place: Place<'_>,
+        slot: Slot<'_>,
         stopping: &CancellationToken,
     ) -> Result<Option<Batch<'_>>, StoreError> {
         let claiming = &self.claiming;
@@ -103,7 +103,7 @@ impl Inner {
         let events = claim.take_events();
         let bytes: u64 = events.iter().map(|event| event.payload.len() as u64).sum();
         claiming.overlapping.store(more_due && bytes > limit.bytes / LONG_CLAIM, Ordering::Relaxed);
-        drop(place);
+        drop(slot);
         let history = self.telemetry.claimed(claimed.took, &events);
         let large = large.filter(|_| bytes > limit.bytes);
         Ok(Some(Batch { claim, events, history, asked: limit.events, _large: large }))

@@ -48,7 +48,7 @@ use tracing::{Instrument, info_span};
 pub use self::backoff::Backoff;
 use self::batch_size::BatchSize;
 use self::breaker::Breaker;
-use self::claim::{Batch, Claiming, Place};
+use self::claim::{Batch, Claiming, Slot};
 pub use self::config::RelayConfig;
 pub use self::decide::{Verdict, decide};
 use self::judge::Judged;
@@ -107,8 +107,8 @@ impl Relay {
 
 impl Inner {
     /// Claims a batch and carries it.
-    async fn turn(&self, place: Place<'_>, stopping: &CancellationToken) -> Result<Turn, StoreError> {
-        let Some(batch) = self.claim(place, stopping).await? else { return Ok(Turn::Idle) };
+    async fn turn(&self, slot: Slot<'_>, stopping: &CancellationToken) -> Result<Turn, StoreError> {
+        let Some(batch) = self.claim(slot, stopping).await? else { return Ok(Turn::Idle) };
         let span = info_span!("outbox.poll", count = batch.events.len());
         self.carry(batch).instrument(span).await
     }

@@ -65,17 +65,17 @@ impl Inner {
         Ok(())
     }
 
-    /// Waits for its place and for both breakers, takes a turn, and tells the breakers how it went.
+    /// Waits for its turn to claim and for both breakers, takes a turn, and tells the breakers how it went.
     async fn turn_when_admitted(&self, stopping: &CancellationToken) -> Result<(), StoreError> {
         let admitted =
-            async { (self.claiming.place().await, self.bus_breaker.admit().await, self.store_breaker.admit().await) };
-        let (place, bus_permit, store_permit) = tokio::select! {
+            async { (self.claiming.slot().await, self.bus_breaker.admit().await, self.store_breaker.admit().await) };
+        let (slot, bus_permit, store_permit) = tokio::select! {
             // Where both are ready the stop wins: nothing is claimed after it.
             biased;
             () = stopping.cancelled() => return Ok(()),
             admitted = admitted => admitted,
         };
-        let turn = self.turn(place, stopping).await;
+        let turn = self.turn(slot, stopping).await;
         match &turn {
             Ok(turn) => {
                 store_permit.succeeded();

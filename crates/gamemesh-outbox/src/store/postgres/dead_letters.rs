@@ -23,7 +23,7 @@ type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 #[async_trait]
 impl DeadLetters for PostgresStore {
     async fn list(&self, filter: &Filter, page: &Page) -> Result<Listed, StoreError> {
-        let (after, limit) = (Place::of(page.after.as_ref())?, i64::from(page.size()) + 1);
+        let (after, limit) = (CursorParams::of(page.after.as_ref())?, i64::from(page.size()) + 1);
         let mut params = meant(filter);
         params.extend(after.params());
         params.push((&limit, Type::INT8));
@@ -76,7 +76,7 @@ impl DeadLetters for PostgresStore {
     async fn change(&self, request: &Request, span: &Span) -> Result<Batch, StoreError> {
         const DOING: &str = "cannot change dead letters";
         const EXAMINED: i64 = EXAMINED_MAX as i64;
-        let (after, up_to) = (Place::of(span.after.as_ref())?, Place::of(span.up_to.as_ref())?);
+        let (after, up_to) = (CursorParams::of(span.after.as_ref())?, CursorParams::of(span.up_to.as_ref())?);
         let (limit, id, window) = (i64::from(span.size()), request.id(), micros(request.duplicate_window));
         let (actor, reason) = (request.actor(), request.reason());
         let mut params = meant(request.filter());
@@ -144,12 +144,12 @@ fn meant(filter: &Filter) -> Vec<Param<'_>> {
 }
 
 /// A cursor as two parameters.
-struct Place {
+struct CursorParams {
     created_at: Option<ServerTime>,
     id: Option<Uuid>,
 }
 
-impl Place {
+impl CursorParams {
     fn of(cursor: Option<&Cursor>) -> Result<Self, StoreError> {
         let created_at = cursor.map(ServerTime::of).transpose();
         let created_at = created_at.map_err(|error| unusable("cannot read the cursor").with_source(error))?;
