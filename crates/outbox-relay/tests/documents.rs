@@ -24,9 +24,13 @@ fn every_command_in_a_document_exists() {
 #[test]
 fn every_setting_in_a_document_exists() {
     let mut known = settings();
-    // Those of the simulation are its test's own.
-    for file in ["seeds.rs", "bugs/mod.rs"] {
-        known.extend(variables_in(&read(&root().join("crates/outbox-testkit/tests/simulation").join(file))));
+    // Those of the simulation and of the model are their tests' own.
+    for file in [
+        "outbox-testkit/tests/simulation/seeds.rs",
+        "outbox-testkit/tests/simulation/bugs/mod.rs",
+        "gamemesh-outbox/src/store/postgres/model/mod.rs",
+    ] {
+        known.extend(variables_in(&read(&root().join("crates").join(file))));
     }
     let mut problems = Vec::new();
     for path in documents() {
