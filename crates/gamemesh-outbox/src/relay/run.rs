@@ -23,7 +23,7 @@ pub enum RelayError {
 
 impl Relay {
     /// Relays until `stop` completes; then finishes the batches in progress, gives back what is not finished within
-    /// [`RelayConfig::drain_timeout`], and returns.
+    /// [`RelayConfig::drain_timeout`](crate::relay::RelayConfig::drain_timeout), and returns.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RelayError> {
         self.inner.telemetry.started();
         let stopping = CancellationToken::new();
