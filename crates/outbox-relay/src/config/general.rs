@@ -206,7 +206,7 @@ fn database_url() -> Made {
 }
 
 /// Joins words as people write them: `a, b or c`.
-fn one_of(words: impl Iterator<Item = String>) -> String {
+pub(super) fn one_of(words: impl Iterator<Item = String>) -> String {
     let mut words: Vec<String> = words.collect();
     let last = words.pop().unwrap_or_default();
     if words.is_empty() { last } else { format!("{} or {last}", words.join(", ")) }

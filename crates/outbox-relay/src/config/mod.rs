@@ -190,9 +190,10 @@ impl Config {
 
     fn database(&self) -> Result<&Database, ConfigError> {
         self.database.as_ref().ok_or_else(|| {
-            ConfigError::from(
-                "no database: set POSTGRES_DSN (libpq keywords) or DATABASE_URL (postgres:// or sqlite://)".to_owned(),
-            )
+            let own = adapters::STORES.iter().filter_map(|store| store.own_setting()).map(|setting| &setting.about);
+            let choices = own.chain([&general::DATABASE_URL.about]);
+            let choices = choices.map(|about| format!("{} ({})", about.env, about.expected()));
+            ConfigError::from(format!("no database: set {}", general::one_of(choices)))
         })
     }
 }

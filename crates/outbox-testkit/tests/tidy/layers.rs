@@ -181,12 +181,15 @@ pub(crate) fn imports_from_above(path: &Path, text: &str) -> Vec<String> {
             problems.extend((!top).then(|| format!("module {own} has no place among the layers of {folder}")));
             continue;
         };
+        let in_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
         // A module of the same name further down is another one.
         let named_by = named_by.iter().filter(|name| **name != "use super::" || !below.contains('/'));
         for (line, name) in code_lines(text).flat_map(|line| named_by.clone().map(move |name| (line, name))) {
             let above = line.split(name).skip(1).filter_map(|rest| {
-                let module = rest.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).next()?;
-                place(module).filter(|place| *place > own_place)
+                let names =
+                    rest.strip_prefix('{').map_or(vec![rest], |group| group.split(',').map(str::trim).collect());
+                let modules = names.into_iter().filter_map(|name| name.split(|c| !in_name(c)).next());
+                modules.filter_map(place).find(|place| *place > own_place)
             });
             problems.extend(above.map(|_| format!("{own} takes something from above it: `{}`", line.trim())));
         }

@@ -58,6 +58,7 @@ fn a_file_imports_only_what_stands_below_it() {
     assert_eq!(imports_from_above(config, "use crate::commands::run;\nuse crate::settings::About;").len(), 1);
     let access = Path::new("crates/outbox-relay/src/http/access.rs");
     assert_eq!(imports_from_above(access, "use super::state::AppState;\nuse super::error::ApiError;").len(), 1);
+    assert_eq!(imports_from_above(access, "use super::{error, state};").len(), 1);
     let stray = Path::new("crates/outbox-relay/src/stray.rs");
     assert_eq!(imports_from_above(stray, "").len(), 1);
 }

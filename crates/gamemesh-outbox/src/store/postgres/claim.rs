@@ -55,14 +55,14 @@ impl<T: Table> PostgresClaim<T> {
         let mut look = position.next(Instant::now());
         let mut wait_at_most = Some(wait_at_most);
         let mut waited_until = None;
-        let looked = loop {
+        let (looked, since) = loop {
             let claim = claim(&table, limit, position, look.from, wait_at_most.take());
             let (due_at, looked) = in_time(DOING, WAIT_MAX + 2 * limit.lifetime + GRACE, claim).await?;
             let took = due_at.elapsed();
-            waited_until.get_or_insert(due_at);
+            let since = *waited_until.get_or_insert(due_at);
             if let Some(last) = looked.last {
                 position.claimed(Instant::now(), &look, last, looked.more_due, took);
-                break looked;
+                break (looked, since);
             }
             in_time(DOING, GRACE, table.step(Step::Commit)).await?;
             position.nothing_due(Instant::now(), &look, took);
@@ -71,7 +71,7 @@ impl<T: Table> PostgresClaim<T> {
             }
             if look.from == QueuePlace::START {
                 table.give_back();
-                return Ok((None, elapsed(waited_until)));
+                return Ok((None, since.elapsed()));
             }
             look = position.look(QueuePlace::START);
         };
@@ -81,7 +81,7 @@ impl<T: Table> PostgresClaim<T> {
         let unsettled = Unsettled::new(position.clone());
         let lifetime = limit.lifetime;
         let claim = Self { table, lifetime, ids, versions, events, more_due, stretched, beyond, unsettled };
-        Ok((Some(claim), elapsed(waited_until)))
+        Ok((Some(claim), since.elapsed()))
     }
 }
 
@@ -121,10 +121,6 @@ impl<T> fmt::Debug for PostgresClaim<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresClaim").field("ids", &self.ids).finish_non_exhaustive()
     }
-}
-
-fn elapsed(since: Option<Instant>) -> Duration {
-    since.map(|since| since.elapsed()).unwrap_or_default()
 }
 
 /// Waits and claims, and returns when there was something to claim, and what was claimed. Where a row may keep the others,

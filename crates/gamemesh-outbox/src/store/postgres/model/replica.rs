@@ -24,7 +24,7 @@ pub(super) struct Replica {
     world: Arc<World>,
     number: usize,
     position: Position,
-    place: Mutex<()>,
+    slot: Mutex<()>,
     overlapping: AtomicBool,
     more_due: AtomicBool,
     large: Semaphore,
@@ -44,7 +44,7 @@ impl Replica {
             world: Arc::clone(world),
             number,
             position: Position::new(Instant::now()),
-            place: Mutex::new(()),
+            slot: Mutex::new(()),
             overlapping: AtomicBool::new(false),
             more_due: AtomicBool::new(true),
             large: Semaphore::new(1),
@@ -55,8 +55,8 @@ impl Replica {
     pub(super) async fn work(self: Arc<Self>) {
         let poll_interval = self.world.plan.poll_interval;
         loop {
-            let place = self.place.lock().await;
-            let place = (!self.overlapping.load(Ordering::Relaxed)).then_some(place);
+            let slot = self.slot.lock().await;
+            let slot = (!self.overlapping.load(Ordering::Relaxed)).then_some(slot);
             let large = self.large.try_acquire().ok();
             let limit = self.limit(large.is_some());
             let wait = if self.more_due.load(Ordering::Relaxed) { Duration::ZERO } else { poll_interval };
@@ -67,7 +67,7 @@ impl Replica {
                 Ok(Some(held)) => {
                     let bytes = bytes(&held.events);
                     self.overlapping.store(more_due && bytes > limit.bytes / 4, Ordering::Relaxed);
-                    drop(place);
+                    drop(slot);
                     let _large = large.filter(|_| bytes > limit.bytes);
                     self.carry(held).await;
                 }
@@ -76,7 +76,7 @@ impl Replica {
                 }
                 Ok(None) => {}
                 Err(Failed) => {
-                    drop(place);
+                    drop(slot);
                     sleep(PAUSE).await;
                 }
             }
