@@ -45,8 +45,8 @@ BEGIN
         UNION ALL
         SELECT format('FUNCTION %s', oid::regprocedure) FROM pg_proc
         WHERE pronamespace = current_schema()::regnamespace AND proname IN (
-            'outbox_publish', 'outbox_uuid_v7', 'outbox_error_class', 'outbox_wait_for_due',
-            'outbox_claim'
+            'outbox_publish', 'outbox_invalid', 'outbox_quoted', 'outbox_uuid_v7', 'outbox_error_class',
+            'outbox_wait_for_due', 'outbox_claim'
         )
     LOOP
         EXECUTE format('ALTER %s OWNER TO outbox_owner', object);

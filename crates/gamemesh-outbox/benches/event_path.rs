@@ -3,7 +3,7 @@
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use gamemesh_outbox::bus::BusErrorKind;
-use gamemesh_outbox::relay::decide;
+use gamemesh_outbox::relay::{Acked, decide};
 use gamemesh_outbox::validate::Validator;
 use gamemesh_outbox::{Carrier, Event, wire};
 
@@ -60,5 +60,5 @@ fn decide_batch(bencher: Bencher) {
     let batch = failures.repeat(25);
     bencher
         .counter(ItemsCount::new(batch.len()))
-        .bench(|| black_box(&batch).iter().map(|failure| decide(*failure, true) as u64).sum::<u64>());
+        .bench(|| black_box(&batch).iter().map(|failure| decide(*failure, Acked::ItsRoute) as u64).sum::<u64>());
 }

@@ -74,7 +74,7 @@ impl Check {
 }
 
 /// What a relay will ask of the servers that are examined.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Demands {
     /// Whether the relay deletes rows: acknowledged ones at once, or old ones later.
     pub deletes: bool,
@@ -84,6 +84,8 @@ pub struct Demands {
     pub retry_span: Duration,
     /// From which age on a transaction is a long one.
     pub long_transaction: Duration,
+    /// Topics for which events wait.
+    pub topics: Vec<String>,
 }
 
 /// Examines a store or a bus. Looks and changes nothing.

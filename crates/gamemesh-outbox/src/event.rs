@@ -33,6 +33,7 @@ pub struct NewEvent {
     pub(crate) key: Option<String>,
     pub(crate) headers: Headers,
     pub(crate) carrier: Carrier,
+    pub(crate) available_at: Option<Timestamp>,
 }
 
 /// The payload given to [`NewEvent`] is not JSON.
@@ -71,6 +72,7 @@ impl NewEvent {
             key: None,
             headers: Headers::new(),
             carrier: Carrier::default(),
+            available_at: None,
         }
     }
 
@@ -101,6 +103,13 @@ impl NewEvent {
     #[must_use]
     pub fn carrier(mut self, carrier: Carrier) -> Self {
         self.carrier = carrier;
+        self
+    }
+
+    /// Lets the event wait until `time`, by the database's clock; without this it is due at once.
+    #[must_use]
+    pub fn available_at(mut self, time: Timestamp) -> Self {
+        self.available_at = Some(time);
         self
     }
 
@@ -138,6 +147,11 @@ impl NewEvent {
     pub fn trace_carrier(&self) -> &Carrier {
         &self.carrier
     }
+
+    /// Returns when the event is due, if it is not due at once.
+    pub fn due_at(&self) -> Option<Timestamp> {
+        self.available_at
+    }
 }
 
 /// A committed event, as a claim holds it.
@@ -169,5 +183,10 @@ impl Event {
     /// Returns where the bus sends it: `<topic>.<event_type>`, or the topic alone when the type is empty.
     pub fn subject(&self) -> String {
         if self.event_type.is_empty() { self.topic.clone() } else { format!("{}.{}", self.topic, self.event_type) }
+    }
+
+    /// Says whether it goes where `other` goes.
+    pub(crate) fn has_route_of(&self, other: &Self) -> bool {
+        self.topic == other.topic && self.event_type == other.event_type
     }
 }

@@ -27,6 +27,8 @@ mod crash_point;
 pub mod diagnosis;
 mod error_chain;
 pub mod event;
+#[allow(dead_code, reason = "a build may have no client that chooses among addresses")]
+mod failed_lately;
 pub mod producer;
 #[cfg(feature = "relay")]
 pub mod relay;
@@ -34,6 +36,7 @@ pub mod renew;
 pub mod store;
 #[cfg(feature = "relay")]
 pub mod telemetry;
+pub mod troubles;
 pub mod validate;
 pub mod wire;
 

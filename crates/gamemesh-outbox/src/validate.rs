@@ -1,7 +1,8 @@
 //! What a bus can carry, checked before any bus client sees it.
 //!
 //! Clients differ in what they do with a bad name: some panic, some accept wildcards, some report it as a missing stream
-//! and make one bad row look like an outage. So one set of rules holds for every bus, at the producer and at the relay.
+//! and make one bad row look like an outage. So one set of rules holds for every bus, at the producer and at the relay; the SQL
+//! function `outbox_invalid` (migration 0011) is the same in SQL, for producers that call `outbox_publish`.
 
 use jiff::tz::TimeZone;
 
@@ -20,22 +21,22 @@ const RESERVED_HEADER_PREFIX: &str = "nats-";
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Invalid {
     /// Topic or event type is not a name that every bus takes.
-    #[error("invalid {what}: expected {expected}, got {got:?}")]
+    #[error("invalid {what}: expected {expected}, got {got}")]
     Name {
         /// Which of them.
         what: &'static str,
         /// The rule.
         expected: &'static str,
-        /// The name, shortened.
+        /// The name, quoted and shortened.
         got: String,
     },
     /// The topic is outside the allow-list.
-    #[error("topic {0:?} is not allowed: expected one of the configured prefixes")]
+    #[error("topic {0} is not allowed: expected one of the configured prefixes or what is below it")]
     NotAllowed(String),
     /// A header cannot be sent.
-    #[error("invalid header {name:?}: {problem}")]
+    #[error("invalid header {name}: {problem}")]
     Header {
-        /// Its name, shortened.
+        /// Its name, quoted and shortened.
         name: String,
         /// What is wrong.
         problem: &'static str,
@@ -65,7 +66,9 @@ pub enum Invalid {
 /// Checks events against the rules and two limits.
 #[derive(Clone, Debug)]
 pub struct Validator {
-    /// Topics must begin with one of these; empty allows every topic that is not reserved.
+    /// Allows each of these topics and everything below it: `events.player` allows `events.player.eu`, and neither
+    /// `events.players` nor `events.player_admin`. With a dot at its end only what is below: `events.` allows no `events`.
+    /// Empty allows every topic that is not reserved.
     pub topic_prefixes: Vec<String>,
     /// Largest payload, in bytes.
     pub payload_bytes_max: u64,
@@ -99,14 +102,24 @@ impl Validator {
         self.check(&event.topic, &event.event_type, &event.headers, event.payload.len())
     }
 
+    /// Says whether the allow-list has a place for `topic`.
+    pub fn allows(&self, topic: &str) -> bool {
+        self.topic_prefixes.is_empty() || self.topic_prefixes.iter().any(|prefix| is_within(topic, prefix))
+    }
+
+    /// Says whether the allow-list has a place for `topic` or for anything below it.
+    pub fn reaches(&self, topic: &str) -> bool {
+        self.allows(topic) || self.topic_prefixes.iter().any(|prefix| is_within(prefix.trim_end_matches('.'), topic))
+    }
+
     fn check(&self, topic: &str, event_type: &str, headers: &Headers, payload_bytes: usize) -> Result<(), Invalid> {
         name("topic", topic)?;
         reserved(topic)?;
         if !event_type.is_empty() {
             name("event type", event_type)?;
         }
-        if !self.topic_prefixes.is_empty() && !self.topic_prefixes.iter().any(|prefix| topic.starts_with(prefix)) {
-            return Err(Invalid::NotAllowed(shorten(topic)));
+        if !self.allows(topic) {
+            return Err(Invalid::NotAllowed(quoted(topic)));
         }
         check_headers(headers)?;
         let got = payload_bytes as u64;
@@ -115,6 +128,12 @@ impl Validator {
         }
         Ok(())
     }
+}
+
+/// Says whether `topic` is `prefix` or below it; a prefix never ends within a token.
+fn is_within(topic: &str, prefix: &str) -> bool {
+    let rest = topic.strip_prefix(prefix);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.') || prefix.ends_with('.'))
 }
 
 fn name(what: &'static str, got: &str) -> Result<(), Invalid> {
@@ -127,7 +146,7 @@ fn name(what: &'static str, got: &str) -> Result<(), Invalid> {
     } else {
         return Ok(());
     };
-    Err(Invalid::Name { what, expected, got: shorten(got) })
+    Err(Invalid::Name { what, expected, got: quoted(got) })
 }
 
 fn reserved(topic: &str) -> Result<(), Invalid> {
@@ -136,7 +155,7 @@ fn reserved(topic: &str) -> Result<(), Invalid> {
         return Err(Invalid::Name {
             what: "topic",
             expected: "a name outside the bus's control subjects",
-            got: shorten(topic),
+            got: quoted(topic),
         });
     }
     Ok(())
@@ -161,7 +180,7 @@ fn check_headers(headers: &Headers) -> Result<(), Invalid> {
         } else {
             continue;
         };
-        return Err(Invalid::Header { name: shorten(name), problem });
+        return Err(Invalid::Header { name: quoted(name), problem });
     }
     Ok(())
 }
@@ -175,10 +194,41 @@ fn is_header_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-fn shorten(text: &str) -> String {
+/// Shows a name as what it is: a letter of another script, or one that nobody sees, is told by its number.
+fn quoted(name: &str) -> String {
     const SHOWN_BYTES: usize = 80;
-    if text.len() <= SHOWN_BYTES {
-        return text.to_owned();
+    let shown = &name[..name.floor_char_boundary(SHOWN_BYTES)];
+    let cut = if shown.len() < name.len() { "…" } else { "" };
+    format!("\"{}{cut}\"", shown.escape_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_ends_at_a_token() {
+        let table: [(&str, &[&str], &[&str]); 5] = [
+            (
+                "events.player",
+                &["events.player", "events.player.eu", "events.player.eu.west"],
+                &["events.players", "events.player_admin", "events.player-x.y", "events", "xevents.player"],
+            ),
+            ("events.", &["events.player", "events.player.eu"], &["events", "eventsx.player"]),
+            ("tenant.1", &["tenant.1", "tenant.1.a"], &["tenant.10", "tenant.10.a", "tenant.1-a"]),
+            ("a", &["a", "a.b"], &["ab", "ab.c", "A"]),
+            ("tenant.1,tenant.2.", &["tenant.1", "tenant.2.a"], &["tenant.2", "tenant.20.a", "tenant.11"]),
+        ];
+        for (prefixes, allowed, refused) in table {
+            let topic_prefixes = prefixes.split(',').map(str::to_owned).collect();
+            let validator = Validator { topic_prefixes, ..Validator::default() };
+            for topic in allowed {
+                assert!(validator.allows(topic), "{prefixes} and {topic}");
+            }
+            for topic in refused {
+                assert!(!validator.allows(topic), "{prefixes} and {topic}");
+            }
+        }
+        assert!(Validator::default().allows("anything"));
     }
-    format!("{}…", &text[..text.floor_char_boundary(SHOWN_BYTES)])
 }

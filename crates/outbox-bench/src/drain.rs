@@ -4,8 +4,8 @@ use std::future::ready;
 use std::time::Duration;
 
 use clap::Args;
-use deadpool_postgres::{ClientWrapper, Object};
 use futures_util::TryStreamExt;
+use gamemesh_outbox::store::postgres::{PostgresConnection, ServerConnection};
 use outbox_relay::CommandError;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -177,8 +177,8 @@ impl Table<'_> {
 }
 
 /// Opens a transaction that sees the table as it is now. Dropped, the connection ends, and the transaction with it.
-async fn pin(stage: &Stage) -> Result<ClientWrapper, CommandError> {
-    let sql = Object::take(stage.sql().await?);
+async fn pin(stage: &Stage) -> Result<ServerConnection, CommandError> {
+    let sql = PostgresConnection::take(stage.sql().await?);
     let pin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM outbox_events WHERE false";
     let pinned = sql.batch_execute(pin).await;
     pinned.map_err(|error| CommandError::failure("cannot open the old transaction", error))?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use deadpool_postgres::Object;
+use gamemesh_outbox::store::postgres::PostgresConnection;
 use gamemesh_outbox::{NewEvent, OutboxPublisher};
 use hdrhistogram::Histogram;
 use outbox_relay::CommandError;
@@ -106,7 +106,7 @@ impl Load {
 struct Producer {
     load: Load,
     number: u32,
-    sql: Object,
+    sql: PostgresConnection,
     business_row: Statement,
     function: Statement,
     payloads: Vec<Bytes>,

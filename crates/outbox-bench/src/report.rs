@@ -228,8 +228,8 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_has_a_connection_for_each_worker_and_two_more() {
-        assert!(connections_verdict(6, 4).is_ok());
-        assert!(connections_verdict(7, 4).is_err());
+    fn a_relay_has_a_connection_for_each_worker_and_four_more() {
+        assert!(connections_verdict(8, 4).is_ok());
+        assert!(connections_verdict(9, 4).is_err());
     }
 }

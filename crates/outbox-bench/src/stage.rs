@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use deadpool_postgres::Object;
-use gamemesh_outbox::store::postgres::{PostgresConfig, PostgresStore};
+use gamemesh_outbox::store::postgres::{PostgresConfig, PostgresConnection, PostgresStore};
 use gamemesh_outbox::store::schema::Schema;
 use outbox_relay::{Bus, CONFIG_ENV, CommandError, Config, environment};
 
@@ -77,7 +76,7 @@ impl Stage {
     }
 
     /// Returns a connection, which finds only what is in the benchmark's schema.
-    pub(crate) async fn sql(&self) -> Result<Object, CommandError> {
+    pub(crate) async fn sql(&self) -> Result<PostgresConnection, CommandError> {
         self.store.connection().await.map_err(|error| {
             CommandError::from(error).hint(
                 "a benchmark sets search_path when it connects, which not every pooler lets through: name the server \

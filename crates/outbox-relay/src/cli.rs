@@ -21,11 +21,12 @@ use crate::settings::load::CONFIG_ENV;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done, or stopped cleanly by SIGTERM or SIGINT
+  0  done, or stopped cleanly by SIGTERM, SIGINT or SIGQUIT
   1  something failed
   2  wrong usage or settings
   3  the database's schema cannot be used by this version
-  A second SIGTERM or SIGINT ends the program at once with 128 and the signal's number.";
+  `run` gives back what is not finished at a second of these signals; the third, and of other commands the second, ends the
+  program at once with 128 and the signal's number. `run` goes on at SIGHUP, SIGUSR1, SIGUSR2 and SIGALRM.";
 
 /// Relays committed outbox events from a database to a message bus.
 #[derive(Debug, Parser)]

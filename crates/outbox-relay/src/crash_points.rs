@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use gamemesh_outbox::Event;
-use gamemesh_outbox::bus::{BusPublisher, Receipt};
+use gamemesh_outbox::bus::{BusPublisher, Patience, Receipt};
 use gamemesh_outbox::crash_point::crash_point;
+use gamemesh_outbox::store::dead_letters::Cursor;
 use gamemesh_outbox::store::{
-    Backlog, Claim, ClaimLimit, Claimed, Outcome, Prune, SettlePolicy, Settled, Store, StoreError,
+    Backlog, Claim, ClaimLimit, Claimed, Outcome, Prune, Pruned, SettlePolicy, Settled, Store, StoreError, Unwritten,
 };
 
 use crate::adapters::{Bus, OutboxStore};
@@ -53,9 +54,9 @@ impl Store for DeadlyStore {
 
 #[async_trait]
 impl Prune for DeadlyStore {
-    async fn prune(&self, retention: Duration, limit: u32) -> Result<u64, StoreError> {
+    async fn prune(&self, retention: Duration, limit: u32, after: Option<&Cursor>) -> Result<Pruned, StoreError> {
         crash_point("prune.before");
-        let pruned = self.0.prune(retention, limit).await?;
+        let pruned = self.0.prune(retention, limit, after).await?;
         crash_point("prune.after");
         Ok(pruned)
     }
@@ -71,6 +72,10 @@ impl Claim for DeadlyClaim {
         self.0.more_due()
     }
 
+    async fn rehearse(&mut self, most: usize, policy: &SettlePolicy) -> Result<Vec<Unwritten>, StoreError> {
+        self.0.rehearse(most, policy).await
+    }
+
     async fn settle(self: Box<Self>, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {
         crash_point("settle.before");
         let settled = self.0.settle(outcomes, policy).await?;
@@ -83,6 +88,12 @@ impl Claim for DeadlyClaim {
 impl BusPublisher for DeadlyBus {
     async fn publish(&self, events: &[Event]) -> Vec<Receipt> {
         let receipts = self.0.publish(events).await;
+        crash_point("publish.after");
+        receipts
+    }
+
+    async fn publish_patiently(&self, events: &[Event], patience: &Patience) -> Vec<Receipt> {
+        let receipts = self.0.publish_patiently(events, patience).await;
         crash_point("publish.after");
         receipts
     }

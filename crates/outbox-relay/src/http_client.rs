@@ -14,11 +14,19 @@ const BYTES_MAX: usize = 1024 * 1024;
 
 /// Asks a server without TLS for `path` and returns the body; errors call the server `who`.
 pub async fn http_get(who: &str, uri: &Uri, path: &str) -> Result<String, String> {
-    let asked = timeout(ANSWER_WITHIN, get(who, uri, path)).await;
+    match http_ask(who, uri, path).await? {
+        (StatusCode::OK, body) => Ok(body),
+        (status, _) => Err(format!("{who} answers {status}")),
+    }
+}
+
+/// Asks a server without TLS for `path` and returns status and body; errors call the server `who`.
+pub(crate) async fn http_ask(who: &str, uri: &Uri, path: &str) -> Result<(StatusCode, String), String> {
+    let asked = timeout(ANSWER_WITHIN, ask(who, uri, path)).await;
     asked.unwrap_or_else(|_| Err(format!("{who} does not answer within {ANSWER_WITHIN:?}")))
 }
 
-async fn get(who: &str, uri: &Uri, path: &str) -> Result<String, String> {
+async fn ask(who: &str, uri: &Uri, path: &str) -> Result<(StatusCode, String), String> {
     let cannot = |error: &dyn std::error::Error| format!("{who} cannot be asked: {error}");
     let host = uri.host().unwrap_or_default();
     let port = uri.port_u16().unwrap_or(80);
@@ -32,9 +40,7 @@ async fn get(who: &str, uri: &Uri, path: &str) -> Result<String, String> {
     let request = Request::get(path).header(HOST, format!("{host}:{port}")).body(String::new());
     let request = request.map_err(|error| cannot(&error))?;
     let response = sender.send_request(request).await.map_err(|error| cannot(&error))?;
-    if response.status() != StatusCode::OK {
-        return Err(format!("{who} answers {}", response.status()));
-    }
+    let status = response.status();
     let body = to_bytes(Body::new(response.into_body()), BYTES_MAX).await.map_err(|error| cannot(&error))?;
-    String::from_utf8(body.into()).map_err(|error| cannot(&error))
+    Ok((status, String::from_utf8(body.into()).map_err(|error| cannot(&error))?))
 }

@@ -5,6 +5,7 @@
 //! | | |
 //! |---|---|
 //! | `settings` | what a setting is and where its value is found |
+//! | `log_writer` | lines for standard error, which nobody may read |
 //! | `report` | errors as a person sees them |
 //! | `output`, `signals`, `http_client` | the terminal, the process, other servers' endpoints |
 //! | `adapters` | the stores and buses there are: settings, and how each is built |
@@ -24,6 +25,7 @@ mod config;
 mod crash_points;
 mod http;
 mod http_client;
+mod log_writer;
 mod logging;
 #[cfg_attr(not(feature = "otlp"), path = "otlp_left_out.rs")]
 mod otlp;
@@ -58,6 +60,7 @@ pub fn main() -> ExitCode {
     // Never in a released program: see the feature in the library.
     #[cfg(feature = "crash-points")]
     let _crash_points = fail::FailScenario::setup();
+    let _last_lines = log_writer::FlushAtEnd;
     match cli::dispatch(cli::Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(),

@@ -1,5 +1,6 @@
 //! Spans to a collector, in a build that leaves this out.
 
+use gamemesh_outbox::telemetry::Telemetry;
 use tracing_subscriber::layer::Identity;
 
 use crate::config::OtelSettings;
@@ -9,7 +10,7 @@ use crate::report::CommandError;
 pub struct Tracing;
 
 /// Refuses to promise what this build cannot do.
-pub(crate) fn start(settings: &OtelSettings) -> Result<Tracing, CommandError> {
+pub(crate) fn start(settings: &OtelSettings, _: &Telemetry) -> Result<Tracing, CommandError> {
     if settings.enabled {
         let problem = "OTEL_ENABLED: this program was built without otlp";
         return Err(CommandError::config(problem).hint("build it with `--features otlp` or `--features full`"));

@@ -7,6 +7,7 @@ use gamemesh_outbox::error_chain;
 use gamemesh_outbox::relay::RelayError;
 use gamemesh_outbox::store::{StoreError, StoreErrorKind};
 
+use crate::log_writer::print_error;
 use crate::settings::load::ConfigError;
 
 /// Who has to do something about an error.
@@ -79,17 +80,17 @@ impl CommandError {
     pub fn report(self) -> ExitCode {
         let title = if self.kind == Kind::Config { "Config error" } else { "Error" };
         for line in self.message.lines() {
-            eprintln!("{title}: {line}");
+            print_error(&format!("{title}: {line}"));
         }
         let mut hints: Vec<String> = self.hint.iter().cloned().collect();
         for cause in std::iter::successors(self.source(), |&cause| cause.source()).map(ToString::to_string) {
             // A store's error may say what would help.
             let (cause, hint) = cause.split_once("; hint: ").unwrap_or((&cause, ""));
-            eprintln!("Caused by: {cause}");
+            print_error(&format!("Caused by: {cause}"));
             hints.extend((!hint.is_empty()).then(|| hint.to_owned()));
         }
         for hint in hints {
-            eprintln!("Hint: {hint}");
+            print_error(&format!("Hint: {hint}"));
         }
         self.kind.exit_code()
     }
@@ -104,10 +105,15 @@ impl From<ConfigError> for CommandError {
 impl From<StoreError> for CommandError {
     fn from(error: StoreError) -> Self {
         let kind = match error.kind() {
-            StoreErrorKind::Unavailable => Kind::Failure,
+            StoreErrorKind::Unavailable
+            | StoreErrorKind::Refused
+            | StoreErrorKind::NotGranted
+            | StoreErrorKind::Busy => Kind::Failure,
             StoreErrorKind::Unusable => Kind::Schema,
         };
-        Self { kind, message: "cannot use the database".to_owned(), source: Some(error.into()), hint: None }
+        let hint = (error.kind() == StoreErrorKind::NotGranted)
+            .then(|| "the role outbox_operator reads and changes dead letters (docs/security-roles.md)".to_owned());
+        Self { kind, message: "cannot use the database".to_owned(), source: Some(error.into()), hint }
     }
 }
 

@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use outbox_testkit::servers::free_port;
 use outbox_testkit::wait_until;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -32,7 +33,7 @@ const HARMLESS: Text<'_> =
     Text { topic: "events.player", event_type: "registered", last_error: "message too large: got 7", payload: "{}" };
 
 /// A browser with one empty profile. Its processes are a group, which ends when this is dropped.
-struct Browser {
+pub(crate) struct Browser {
     driver: Child,
     address: SocketAddr,
     session: String,
@@ -42,7 +43,7 @@ struct Browser {
 }
 
 impl Browser {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let profile = tempfile::tempdir().unwrap();
         let mut command = Command::new("chromedriver");
         command.arg("--port=0").env("HOME", profile.path()).process_group(0);
@@ -87,17 +88,17 @@ impl Browser {
         answer.json()["value"].clone()
     }
 
-    fn open(&self, url: &str) {
+    pub(crate) fn open(&self, url: &str) {
         self.ask("POST", &format!("{}/url", self.session), &json!({ "url": url }));
     }
 
     /// Evaluates an expression in the page.
-    fn eval(&self, expression: &str) -> Value {
+    pub(crate) fn eval(&self, expression: &str) -> Value {
         let script = json!({ "script": format!("return ({expression});"), "args": [] });
         self.ask("POST", &format!("{}/execute/sync", self.session), &script)
     }
 
-    async fn until(&self, expression: &str) {
+    pub(crate) async fn until(&self, expression: &str) {
         wait_until(expression, async || (self.eval(expression) == true).then_some(())).await;
     }
 
@@ -217,4 +218,31 @@ async fn a_hundred_thousand_dead_letters_are_paged_grouped_and_discarded_on_a_ph
     browser.until("document.getElementById('message').textContent === 'Discarded 2 dead letters.'").await;
     assert_eq!(outbox.count("true").await, 100_000);
     assert_eq!(browser.eval("window.hacked === undefined"), true);
+}
+
+#[tokio::test]
+async fn a_relay_that_is_not_ready_says_why_and_events_that_keep_failing_are_named() {
+    let outbox = Outbox::new();
+    outbox.insert(1..=3, HOSTILE).await;
+    let later = "UPDATE outbox_events SET status = 'PENDING', available_at = '9999-01-01T00:00:00.000Z'";
+    sqlx::query(later).execute(&mut outbox.sql().await).await.unwrap();
+    let nobody = format!("redis://127.0.0.1:{}", free_port());
+    let relay = outbox.relay(&[("EVENT_BUS", "redis"), ("REDIS_URL", &nobody)]);
+    let browser = Browser::start();
+    browser.be_a_phone();
+    browser.open(&format!("http://{}/", relay.address()));
+    browser.until("document.getElementById('phase').textContent === 'not ready'").await;
+    browser.until("document.getElementById('phase').classList.contains('bad')").await;
+    browser.until("document.getElementById('reason').textContent.includes('the bus cannot be used since')").await;
+    assert_eq!(browser.eval("document.getElementById('bus').textContent"), "down");
+    assert_eq!(browser.eval("document.getElementById('store').textContent"), "up");
+
+    browser.until("document.getElementById('failing').textContent === '3'").await;
+    browser.until("!document.getElementById('troubles').hidden").await;
+    let row = browser.eval("document.querySelector('#troubles-table tbody tr').textContent").to_string();
+    for text in ["Keeps failing", HOSTILE.topic, HOSTILE.last_error, "(for example 00000000-"] {
+        assert!(row.contains(json!(text).to_string().trim_matches('"')), "expected {text} in {row}");
+    }
+    assert_eq!(browser.eval("document.documentElement.scrollWidth <= innerWidth"), true, "nothing sticks out");
+    browser.assert_calm();
 }

@@ -62,7 +62,7 @@ fn config(folder: &TempDir) -> RigConfig {
 async fn random_faults_break_no_promise() {
     let folder = TempDir::new().unwrap();
     let rig = RigConfig::new(PROGRAM, folder.path());
-    let config = ChaosConfig { rig, duration: Duration::from_secs(30), seed: 7, producers: 3, events_max: 10 };
+    let config = ChaosConfig { rig, duration: Duration::from_secs(40), seed: 11, producers: 3, events_max: 10 };
     let report = run(&config).await.unwrap();
     assert!(report.is_clean(), "{report}");
     let least = [(Seen::Kills, 3), (Seen::Outages, 1), (Seen::Events, 1_000), (Seen::AbortedTransactions, 10)];
@@ -91,7 +91,7 @@ async fn relays_withstand_a_database_in_trouble() {
 #[tokio::test(flavor = "multi_thread")]
 async fn relays_withstand_a_bus_in_trouble() {
     let folder = TempDir::new().unwrap();
-    let kinds = [FillStream, DenyPublishing, FreezeBus, KillBus, SlowBus, CutRelayFromBus, DeafenRelayToBus];
+    let kinds = [FillStream, DenyPublishing, FreezeBus, KillBus, SlowBus, SlowLink, CutRelayFromBus, DeafenRelayToBus];
     let least = [(Seen::Outages, 3), (Seen::Freezes, 1), (Seen::Cuts, 3), (Seen::Unavailable, 1), (Seen::Unknown, 1)];
     withstand(config(&folder), &kinds, &least).await;
 }

@@ -1,6 +1,8 @@
 use std::path::{Path, PathBuf};
 
-use crate::program::{command, run, transcript};
+use nix::sys::signal::Signal;
+
+use crate::program::{Relay, command, run, transcript};
 
 /// Lists the sample files of a folder.
 fn samples(folder: &str) -> Vec<PathBuf> {
@@ -10,6 +12,9 @@ fn samples(folder: &str) -> Vec<PathBuf> {
     assert!(!files.is_empty());
     files
 }
+
+/// Names and values.
+type Settings<'a> = &'a [(&'a str, &'a str)];
 
 #[test]
 fn a_wrong_file_is_explained() {
@@ -86,4 +91,90 @@ fn variables_that_kubernetes_adds_for_a_service_are_no_settings() {
     ];
     assert!(run(&["migrate", "print"], &links).status.success());
     assert_eq!(run(&["migrate", "print"], &links[1..]).status.code(), Some(2), "without such a service they are typos");
+}
+
+#[test]
+fn an_empty_list_of_streams_is_neither_the_default_nor_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = run(&["migrate", "print"], &[("OUTBOX_NATS_STREAMS", " ")]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(transcript(&refused).contains("OUTBOX_NATS_STREAMS: expected none or a value"), "{}", transcript(&refused));
+    assert!(run(&["migrate", "print"], &[("OUTBOX_NATS_STREAMS", "none")]).status.success());
+    for (text, code) in [("\"\"", 2), ("[]", 2), ("\"none\"", 0), ("[\"none\"]", 0)] {
+        let file = folder.path().join("relay.toml");
+        std::fs::write(&file, format!("[nats]\nstreams = {text}\n")).unwrap();
+        let output = run(&["migrate", "print"], &[("OUTBOX_CONFIG", file.to_str().unwrap())]);
+        assert_eq!(output.status.code(), Some(code), "{text}: {}", transcript(&output));
+        assert!(code == 0 || transcript(&output).contains("or none"), "{}", transcript(&output));
+    }
+}
+
+/// One row for each rule of `docs/configuration.md`, and cousins that are fine.
+#[test]
+fn settings_that_contradict_each_other_are_refused_or_told_with_both_names() {
+    const NATS: &[(&str, &str)] = &[];
+    const REDIS: &[(&str, &str)] = &[("EVENT_BUS", "redis")];
+    let refused: &[(Settings, Settings)] = &[
+        (NATS, &[("OUTBOX_BATCH_SIZE", "1000"), ("OUTBOX_BATCH_SIZE_MAX", "10")]),
+        (NATS, &[("OUTBOX_RETRY_BACKOFF", "10m"), ("OUTBOX_RETRY_BACKOFF_MAX", "1m")]),
+        (NATS, &[("OUTBOX_NATS_CERT_FILE", "/cert.pem"), ("OUTBOX_NATS_KEY_FILE", "")]),
+        (NATS, &[("OUTBOX_NATS_KEY_FILE", "/key.pem"), ("OUTBOX_NATS_CERT_FILE", "")]),
+        (NATS, &[("OUTBOX_NATS_JETSTREAM_DOMAIN", "hub"), ("OUTBOX_NATS_JETSTREAM_API_PREFIX", "$JS.hub.API")]),
+        (NATS, &[("OUTBOX_NATS_DUPLICATE_WINDOW", "2h"), ("OUTBOX_NATS_STREAM_MAX_AGE", "1h")]),
+        (NATS, &[("OUTBOX_NATS_STREAM_MAX_AGE", "1m"), ("OUTBOX_NATS_DUPLICATE_WINDOW", "")]),
+        (REDIS, &[("OUTBOX_REDIS_CERT_FILE", "/cert.pem"), ("OUTBOX_REDIS_KEY_FILE", "")]),
+    ];
+    for (bus, settings) in refused {
+        let output = run(&["migrate", "print"], &[*bus, *settings].concat());
+        let text = transcript(&output);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(settings.iter().all(|(name, _)| text.contains(name)) && text.contains("expected"), "{text}");
+    }
+    let told: &[(Settings, Settings)] = &[
+        (NATS, &[("OUTBOX_DRAIN_TIMEOUT", "1s"), ("OUTBOX_PUBLISH_TIMEOUT", "5s")]),
+        (NATS, &[("OUTBOX_PUBLISH_TIMEOUT", "30s"), ("OUTBOX_DRAIN_TIMEOUT", "")]),
+        (NATS, &[("OUTBOX_HTTP_HOSTS", "outbox.example.com"), ("OUTBOX_ADMIN_TOKEN", "")]),
+        (NATS, &[("OTEL_TRACES_SAMPLER_ARG", "0.1"), ("OTEL_TRACES_SAMPLER", "always_on")]),
+        (NATS, &[("OUTBOX_NATS_STREAMS", "A=orders,B=events"), ("OUTBOX_TOPIC_PREFIXES", "events.")]),
+        (
+            REDIS,
+            &[
+                ("OUTBOX_REDIS_WAIT_TIMEOUT", "4s"),
+                ("OUTBOX_PUBLISH_TIMEOUT", "5s"),
+                ("OUTBOX_REDIS_WAIT_REPLICAS", "1"),
+            ],
+        ),
+        (REDIS, &[("OUTBOX_REDIS_WAIT_TIMEOUT", "2s"), ("OUTBOX_REDIS_WAIT_REPLICAS", "0")]),
+    ];
+    for (bus, settings) in told {
+        let mut relay = Relay::start(&[&[("OUTBOX_ENABLED", "false")], *bus, *settings].concat());
+        relay.wait_for_log("idle");
+        relay.signal(Signal::SIGTERM);
+        assert_eq!(relay.exit_code(), Some(0));
+        let log = relay.everything_printed();
+        let line = log.lines().find(|line| line.contains("settings contradict each other")).expect(&log);
+        assert!(settings.iter().take(2).all(|(name, _)| line.contains(name)), "{line}");
+    }
+    let fine: &[(Settings, Settings)] = &[
+        // Where only one is set, the other follows.
+        (NATS, &[("OUTBOX_BATCH_SIZE", "1000")]),
+        (NATS, &[("OUTBOX_BATCH_SIZE_MAX", "10")]),
+        (NATS, &[("OUTBOX_BATCH_SIZE", "10"), ("OUTBOX_BATCH_SIZE_MAX", "10")]),
+        (NATS, &[("OUTBOX_RETRY_BACKOFF_MAX", "500ms")]),
+        (NATS, &[("OUTBOX_RETENTION", "1h"), ("OUTBOX_ON_PUBLISHED", "delete")]),
+        (NATS, &[("OUTBOX_NATS_STREAM_MAX_AGE", "0"), ("OUTBOX_NATS_DUPLICATE_WINDOW", "10m")]),
+        (NATS, &[("OUTBOX_NATS_STREAMS", "A=events"), ("OUTBOX_TOPIC_PREFIXES", "events.player")]),
+        (NATS, &[("OUTBOX_NATS_STREAMS", "none"), ("OUTBOX_NATS_JETSTREAM_DOMAIN", "hub")]),
+        // Settings of a bus that is not chosen.
+        (REDIS, &[("OUTBOX_NATS_CERT_FILE", "/cert.pem")]),
+        (NATS, &[("OUTBOX_REDIS_WAIT_REPLICAS", "1"), ("OUTBOX_REDIS_WAIT_TIMEOUT", "1m")]),
+    ];
+    for (bus, settings) in fine {
+        let mut relay = Relay::start(&[&[("OUTBOX_ENABLED", "false")], *bus, *settings].concat());
+        relay.wait_for_log("idle");
+        relay.signal(Signal::SIGTERM);
+        assert_eq!(relay.exit_code(), Some(0));
+        let log = relay.everything_printed();
+        assert!(!log.contains("settings contradict each other"), "{settings:?}: {log}");
+    }
 }

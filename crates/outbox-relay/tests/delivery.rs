@@ -156,7 +156,7 @@ async fn an_outage_longer_than_many_polls_dead_letters_nothing() {
     scene.insert(500).await;
     wait_until("the outage is counted and seen", async || {
         let failures = metric(&relay, "gamemesh_outbox_publish_failures_total");
-        (failures >= 500.0 && relay.get("/readyz").0.starts_with("HTTP/1.1 503")).then_some(())
+        (failures > 0.0 && relay.get("/readyz").0.starts_with("HTTP/1.1 503")).then_some(())
     })
     .await;
     assert_eq!(scene.count("status = 'PENDING' AND attempt_count = 0 AND last_error = ''").await, 500);

@@ -1,9 +1,10 @@
 //! `doctor` on servers that are bad on purpose.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, stream};
 use outbox_testkit::servers::{NatsServer, PgBouncer, PostgresServer, RedisServer, free_port};
+use outbox_testkit::wait_until;
 use serde_json::Value;
 
 use crate::program::{run, sqlite, transcript};
@@ -97,6 +98,56 @@ async fn healthy_servers_give_no_error_and_postgres_not_even_a_warning() {
     examined.expect("warning", "nats.max_payload", "1048576 bytes");
     let text = String::from_utf8(run(&["doctor"], &environment).stdout).unwrap();
     assert!(text.contains("  fix:\n    in nats-server.conf") && text.contains("\n0 errors, "), "{text}");
+}
+
+#[tokio::test]
+async fn who_locks_the_table_is_named_soon_and_the_fix_ends_it() {
+    let database = PostgresServer::shared().database().await;
+    let dsn = database.dsn();
+    let environment = [("POSTGRES_DSN", dsn.as_str()), ("EVENT_BUS", "stdout")];
+    migrate_up(&environment);
+    let (locker, owner) = (database.client().await, database.client().await);
+    let pid: i32 = locker.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    locker.batch_execute("BEGIN; LOCK TABLE outbox_events").await.unwrap();
+
+    let began = Instant::now();
+    let status = run(&["status"], &environment);
+    let text = transcript(&status);
+    assert_eq!(status.status.code(), Some(1), "{text}");
+    assert!(text.contains("somebody else's lock is in the way"), "{text}");
+    let examined = Examined::with(&environment);
+    // Each look at the table by itself would take half a minute.
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
+    let fix = examined.expect(
+        "error",
+        "postgres.locks",
+        &format!("holds a lock on the table (AccessExclusiveLock): pid {pid}"),
+    );
+    owner.batch_execute(&fix).await.unwrap();
+    wait_until("the lock is gone", async || {
+        let examined = Examined::with(&environment);
+        (examined.of("postgres.locks")[0]["severity"] == "ok").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn policies_that_may_hide_events_are_named_until_one_shows_them_all() {
+    let database = PostgresServer::shared().database().await;
+    let owner = database.client().await;
+    migrate_up(&[("POSTGRES_DSN", &database.dsn())]);
+    let role = format!("tenant_{}", database.name());
+    let policy = format!(
+        "CREATE ROLE {role} LOGIN; GRANT SELECT, UPDATE, DELETE ON outbox_events, outbox_migrations TO {role};
+         ALTER TABLE outbox_events ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY one_tenant ON outbox_events USING (topic = current_setting('app.tenant', true))"
+    );
+    owner.batch_execute(&policy).await.unwrap();
+    let dsn = database.dsn().replace("user=postgres", &format!("user={role}"));
+    let environment = [("POSTGRES_DSN", dsn.as_str()), ("EVENT_BUS", "stdout")];
+    let fix = Examined::with(&environment).expect("warning", "postgres.privileges", "nor counted: one_tenant");
+    owner.batch_execute(&fix).await.unwrap();
+    Examined::with(&environment).expect("ok", "postgres.privileges", "may do what the relay does");
 }
 
 #[tokio::test]
@@ -287,4 +338,64 @@ fn servers_that_are_away_are_errors_and_no_password_is_printed() {
     let wrong = format!("https://relay:{CANARY}@127.0.0.1");
     let text = transcript(&run(&["doctor"], &[("POSTGRES_DSN", &dsn), ("OUTBOX_NATS_MONITORING_URL", &wrong)]));
     assert!(text.starts_with("exit code: 2") && !text.contains(CANARY), "{text}");
+}
+
+#[test]
+fn settings_are_held_against_each_other_and_against_what_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = embedded(&folder);
+    let environment = [("DATABASE_URL", url.as_str()), ("EVENT_BUS", "stdout")];
+    let fine = Examined::with(&environment);
+    fine.expect("ok", "settings.contradictions", "none");
+    fine.expect("ok", "settings.topics", "every topic is allowed");
+    for topic in ["events.player", "events.player.eu", "events.players", "events.player_admin"] {
+        let emitted = run(&["emit", "--topic", topic, "--type", "one", "--payload", "1"], &environment);
+        assert!(emitted.status.success(), "{}", transcript(&emitted));
+    }
+    let narrow = [("OUTBOX_TOPIC_PREFIXES", "events.player"), ("OUTBOX_DRAIN_TIMEOUT", "1s")];
+    let examined = Examined::with(&[&environment, &narrow[..]].concat());
+    examined.expect(
+        "warning",
+        "settings.contradictions",
+        "OUTBOX_DRAIN_TIMEOUT=1s and OUTBOX_PUBLISH_TIMEOUT (by default 5s)",
+    );
+    let fix = examined.expect("warning", "settings.topics", "2 waiting events");
+    assert!(fix.contains("OUTBOX_TOPIC_PREFIXES"), "{fix}");
+    examined.expect_no_error();
+}
+
+#[tokio::test]
+async fn events_that_wait_for_a_wrong_reason_are_found_and_the_fix_lets_them_go() {
+    let database = PostgresServer::shared().database().await;
+    let dsn = database.dsn();
+    let environment = [("POSTGRES_DSN", dsn.as_str()), ("EVENT_BUS", "stdout")];
+    migrate_up(&environment);
+    let healthy = Examined::with(&environment);
+    healthy.expect("ok", "postgres.failing", "no event keeps failing");
+    healthy.expect("ok", "postgres.due_later", "every event that waits is due");
+
+    let owner = database.client().await;
+    let wait = "SELECT outbox_publish('events.player', 'meant', '{}', available_at => now() + interval '6 days');
+        SELECT outbox_publish('events.player', 'ahead', '{}', available_at => now() + interval '2 hours');
+        UPDATE outbox_events SET created_at = available_at WHERE event_type = 'ahead';
+        SELECT outbox_publish('events.player', 'poison', '{}');
+        UPDATE outbox_events SET attempt_count = 7, last_error = 'message too large' WHERE event_type = 'poison';";
+    owner.batch_execute(wait).await.unwrap();
+    let examined = Examined::with(&environment);
+    let fix = examined.expect("warning", "postgres.failing", "1 event failed again and again, the oldest from");
+    assert!(fix.contains("outbox-relay dead-letters show 0") && fix.contains("OUTBOX_MAX_ATTEMPTS"), "{fix}");
+    examined.expect("warning", "postgres.failing", "\"events.player\": message too large");
+    let fix = examined.expect(
+        "warning",
+        "postgres.due_later",
+        "inserted by a clock that was ahead of the database's: 1 event",
+    );
+    owner.batch_execute(&fix).await.unwrap();
+    Examined::with(&environment).expect("ok", "postgres.due_later", "due only later: 1 event, the last in 5 d 23 h");
+
+    owner
+        .batch_execute("SELECT outbox_publish('a.b', '', '{}', available_at => now() + interval '1 year')")
+        .await
+        .unwrap();
+    Examined::with(&environment).expect("warning", "postgres.due_later", "due only later: 2 events, the last in 36");
 }

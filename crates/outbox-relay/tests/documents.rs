@@ -137,12 +137,12 @@ async fn indexes_built_beforehand_are_taken_over_by_the_migration() {
         sql.batch_execute(statement).await.unwrap();
     }
     let built = "SELECT count(*), sum(oid::bigint)::bigint FROM pg_class
-                 WHERE relname IN ('idx_outbox_dead_letters', 'idx_outbox_due', 'idx_outbox_published')";
+                 WHERE relname IN ('idx_outbox_dead_letters', 'idx_outbox_due', 'idx_outbox_failing', 'idx_outbox_published')";
     let before = sql.query_one(built, &[]).await.unwrap();
     let migrated = run(&["migrate", "up"], &[("POSTGRES_DSN", &database.dsn())]);
     assert!(migrated.status.success(), "{}", transcript(&migrated));
     let after = sql.query_one(built, &[]).await.unwrap();
-    assert_eq!(before.get::<_, i64>(0), 3);
+    assert_eq!(before.get::<_, i64>(0), 4);
     assert_eq!(before.get::<_, i64>(1), after.get::<_, i64>(1), "they were built again");
     sql.batch_execute("SELECT outbox_publish('a.b', 'x', '1')").await.unwrap();
 }

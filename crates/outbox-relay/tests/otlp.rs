@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::trace::v1::Span;
-use outbox_testkit::servers::{NatsServer, PostgresServer};
+use outbox_testkit::servers::{NatsServer, PostgresServer, free_port};
 use outbox_testkit::wait_until;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -107,4 +107,34 @@ async fn the_sampler_is_chosen_by_the_standard_variable() {
     let spans = spans_of_a_run(&[("OTEL_TRACES_SAMPLER", "parentbased_always_off")]).await;
     let names: Vec<&str> = spans.iter().map(|(_, span)| span.name.as_str()).collect();
     assert_eq!(names, ["outbox.publish events.player"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_that_no_collector_takes_are_counted_and_told_once() {
+    let database = PostgresServer::shared().database().await;
+    let (dsn, nobody) = (database.dsn(), format!("http://127.0.0.1:{}", free_port()));
+    let environment = [
+        ("POSTGRES_DSN", dsn.as_str()),
+        ("EVENT_BUS", "stdout"),
+        ("OUTBOX_POLL_INTERVAL", "20ms"),
+        ("OTEL_ENABLED", "true"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", nobody.as_str()),
+        ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "100"),
+    ];
+    assert!(run(&["migrate", "up"], &environment).status.success());
+    let sql = database.client().await;
+    let insert = "SELECT outbox_publish('events.player', 'registered', '{}') FROM generate_series(1, 1000)";
+    sql.batch_execute(insert).await.unwrap();
+    let relay = Relay::start(&environment);
+    relay.wait_for_log("spans are lost: no collector takes them");
+    wait_until("a thousand spans are lost", async || {
+        let metrics = relay.get("/metrics").1;
+        let lost = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("gamemesh_outbox_spans_lost_total{service=\"outbox-relay\"} "));
+        (lost?.parse::<u64>().ok()? >= 1_000).then_some(())
+    })
+    .await;
+    assert!(relay.get("/metrics").1.contains("kind=\"telling\"} 1\n"));
 }

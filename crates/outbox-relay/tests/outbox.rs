@@ -33,9 +33,14 @@ impl Outbox {
         outbox
     }
 
+    /// Returns its `DATABASE_URL`.
+    pub(crate) fn url(&self) -> String {
+        sqlite(self.folder.path())
+    }
+
     /// Starts a relay on it, which writes what it publishes to its standard output.
     pub(crate) fn relay(&self, environment: &[(&str, &str)]) -> Relay {
-        let url = sqlite(self.folder.path());
+        let url = self.url();
         let fixed = [("DATABASE_URL", url.as_str()), ("EVENT_BUS", "stdout"), ("OUTBOX_POLL_INTERVAL", "20ms")];
         let relay = Relay::start(&[&fixed, environment].concat());
         relay.wait_for_log("relay running");

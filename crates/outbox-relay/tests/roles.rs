@@ -4,10 +4,12 @@ use gamemesh_outbox::store::dead_letters::{Action, Filter, Options, Request, act
 use gamemesh_outbox::store::postgres::{PostgresConfig, PostgresStore};
 use outbox_testkit::servers::{NatsServer, PostgresServer, TestDatabase};
 use outbox_testkit::wait_until;
+use serde_json::json;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
 use crate::documents::{read, root};
+use crate::outbox::{TOKEN, post};
 use crate::program::{Relay, run, transcript};
 
 /// A server of its own, because roles are the same in all databases of a server.
@@ -267,6 +269,34 @@ async fn dead_letters_are_changed_under_the_operators_role_and_no_other() {
     }
     let audited = scene.admin.query_one("SELECT count(*) FROM outbox_audit WHERE actor = 'ada@console'", &[]).await;
     assert_eq!(audited.unwrap().get::<_, i64>(0), 2);
+}
+
+/// What is missing is a privilege, and asking again does not bring it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_grant_is_told_as_that_and_logged_once() {
+    let scene = Scene::new(&[("relay", "outbox_relay"), ("watcher", "outbox_viewer")]).await;
+    scene.one_of_each_state().await;
+    let dsn = scene.dsn("relay");
+    let environment = [("POSTGRES_DSN", dsn.as_str()), ("EVENT_BUS", "stdout"), ("OUTBOX_ADMIN_TOKEN", TOKEN)];
+    let relay = Relay::start(&environment);
+    relay.wait_for_log("relay running");
+    for path in ["requeue", "requeue", "discard"] {
+        let answer = post(&relay, path, &json!({ "everything": true, "reason": "limit raised" }));
+        let told = answer.body.contains("permission denied") && answer.body.contains("outbox_operator");
+        assert!(answer.status == 403 && told && answer.body.contains("not_granted"), "{answer:?}");
+        assert!(!answer.body.contains("asking again"), "{answer:?}");
+    }
+    relay.wait_for_log("does not grant");
+    scene.admin.batch_execute("GRANT outbox_operator TO relay").await.unwrap();
+    let answer = post(&relay, "discard", &json!({ "everything": true, "reason": "limit raised" }));
+    assert_eq!((answer.status, scene.count("status = 'FAILED'").await), (200, 0), "{answer:?}");
+    relay.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(relay.everything_printed().matches("does not grant").count(), 1);
+
+    let output = run(&["dead-letters", "list"], &[("POSTGRES_DSN", &scene.dsn("watcher"))]);
+    let text = transcript(&output);
+    assert!(output.status.code() == Some(1) && text.contains("permission denied"), "{text}");
+    assert!(text.contains("outbox_operator"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

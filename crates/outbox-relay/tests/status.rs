@@ -16,7 +16,8 @@ fn migrate_up(environment: &[(&str, &str)]) {
     assert!(migrated.status.success(), "{}", transcript(&migrated));
 }
 
-/// Two due, one of them for an hour, one waiting, one failed, one published; the same SQL for both databases.
+/// Two due, one of them for an hour, one due later, one failed, one published, and three that were charged 2, 3 and 100
+/// attempts; the same SQL for both databases.
 fn rows(now: &str, hour_ago: &str, in_an_hour: &str) -> Vec<String> {
     let row = |number: u8, topic: &str, status: &str, available_at: &str| {
         format!(
@@ -25,7 +26,15 @@ fn rows(now: &str, hour_ago: &str, in_an_hour: &str) -> Vec<String> {
                      CASE WHEN '{status}' = 'PUBLISHED' THEN {now} END)"
         )
     };
+    let charged = |attempts: u8, waits: &str| {
+        let row = row(100 + attempts, "events.poison", "PENDING", waits);
+        let row = row.replace("published_at)", "published_at, attempt_count, last_error)");
+        format!("{}, {attempts}, 'refused {attempts}')", row.trim_end_matches(')').trim_end())
+    };
     vec![
+        charged(2, in_an_hour),
+        charged(3, hour_ago),
+        charged(100, in_an_hour),
         row(1, "events.player", "PENDING", hour_ago),
         row(2, "events.player", "PENDING", now),
         row(3, "events.github", "PENDING", in_an_hour),
@@ -35,9 +44,16 @@ fn rows(now: &str, hour_ago: &str, in_an_hour: &str) -> Vec<String> {
 }
 
 fn assert_counts(seen: &Value) {
-    for (name, expected) in
-        [("schema_version", 5), ("pending", 3), ("due", 2), ("waiting", 1), ("failed", 1), ("published", 1)]
-    {
+    for (name, expected) in [
+        ("schema_version", 5),
+        ("pending", 6),
+        ("due", 3),
+        ("waiting", 3),
+        ("failing", 2),
+        ("due_later", 1),
+        ("failed", 1),
+        ("published", 1),
+    ] {
         assert!(
             seen[name].as_u64() >= Some(expected) && (name == "schema_version" || seen[name] == expected),
             "{name}: {seen}"
@@ -46,8 +62,20 @@ fn assert_counts(seen: &Value) {
     let age = seen["oldest_due_age_seconds"].as_f64().unwrap();
     assert!((3600.0..3700.0).contains(&age), "{seen}");
     assert!(seen["oldest_dead_letter"].is_string(), "{seen}");
-    let topics = json!([{"topic": "events.player", "pending": 2}, {"topic": "events.github", "pending": 1}]);
-    assert_eq!(seen["topics"], topics);
+    let [poison, player, github] = &seen["topics"].as_array().unwrap()[..] else {
+        panic!("expected three topics in {seen}")
+    };
+    assert_eq!((&poison["topic"], &poison["pending"]), (&json!("events.poison"), &json!(3)), "{seen}");
+    assert_eq!((&player["topic"], &player["pending"]), (&json!("events.player"), &json!(2)), "{seen}");
+    let age = player["oldest_due_age_seconds"].as_f64().unwrap();
+    assert!((3600.0..3700.0).contains(&age), "{seen}");
+    let not_yet_due = json!({"topic": "events.github", "pending": 1, "oldest_due_age_seconds": null});
+    assert_eq!(github, &not_yet_due);
+    let newest = "00000000-0000-7000-8000-000000000200";
+    let failing = json!([{"topic": "events.poison", "failing": 2, "example": newest, "last_error": "refused 100"}]);
+    assert_eq!(seen["failing_topics"], failing);
+    assert!(seen["oldest_failing"].is_string() && seen["due_later_first"].is_string(), "{seen}");
+    assert_eq!(seen["due_later_first"], seen["due_later_last"]);
     assert_eq!(seen["store"], json!({"reachable": true, "error": null}));
 }
 
@@ -67,8 +95,9 @@ async fn everything_in_sqlite_is_counted() {
     assert_counts(&seen);
 
     let table = String::from_utf8(run(&["status", "--topics", "1"], &environment).stdout).unwrap();
-    assert!(table.contains("events.player") && !table.contains("events.github"), "{table}");
-    assert!(table.contains("2, the oldest for 36"), "{table}");
+    assert!(table.contains("events.poison") && !table.contains("events.player"), "{table}");
+    assert!(table.contains("3, the oldest for 36"), "{table}");
+    assert!(table.contains("2, the oldest from ") && table.contains("refused 100"), "{table}");
 }
 
 #[tokio::test]
@@ -111,6 +140,22 @@ async fn what_cannot_be_reached_is_said_and_exits_with_1() {
     let (code, seen) = status(&[("POSTGRES_DSN", &dsn), ("EVENT_BUS", "stdout")]);
     assert_eq!((code, &seen["bus"]["reachable"], &seen["store"]["reachable"]), (Some(1), &json!(true), &json!(false)));
     assert!(seen["pending"].is_null(), "{seen}");
+}
+
+#[tokio::test]
+async fn a_database_without_the_schema_is_told_what_to_run() {
+    let dsn = PostgresServer::shared().database().await.dsn();
+    let environment = [("POSTGRES_DSN", dsn.as_str()), ("EVENT_BUS", "stdout")];
+    let (code, seen) = status(&environment);
+    assert_eq!(code, Some(1), "{seen}");
+    let error = seen["store"]["error"].as_str().unwrap();
+    assert!(error.contains("outbox_events does not exist") && error.contains("run outbox-relay migrate up"), "{error}");
+
+    let report = run(&["doctor", "--json"], &environment);
+    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+    let found = |check: &str| report["findings"].as_array().unwrap().iter().find(|finding| finding["check"] == check);
+    assert_eq!(found("postgres.schema").unwrap()["fix"], "outbox-relay migrate up");
+    assert!(found("postgres.indexes").is_none(), "no index without its table: {report:#}");
 }
 
 #[tokio::test]

@@ -189,6 +189,19 @@ fn no_login_is_sent_before_the_connection_is_encrypted() {
     only_a_handshake(&seen.recv_timeout(PATIENCE).unwrap());
 }
 
+/// PostgreSQL 17 and newer take TLS at once, from clients that say in it what they speak.
+#[test]
+fn direct_negotiation_says_what_is_spoken() {
+    let (port, seen) = plain_server(b"", b"");
+    let dsn = format!("host=127.0.0.1 port={port} user=relay password={CANARY} sslmode=require sslnegotiation=direct");
+    for command in [["migrate", "up"], ["migrate", "status"]] {
+        assert_eq!(run(&command, &[("POSTGRES_DSN", &dsn)]).status.code(), Some(1));
+        let sent = seen.recv_timeout(PATIENCE).unwrap();
+        only_a_handshake(&sent);
+        assert!(sent.windows(11).any(|window| window == b"\x0apostgresql"), "{}", String::from_utf8_lossy(&sent));
+    }
+}
+
 /// A libpq client would fall back to plain text here.
 #[test]
 fn without_sslmode_a_database_elsewhere_must_show_its_certificate() {

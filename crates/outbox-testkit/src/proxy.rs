@@ -1,14 +1,15 @@
 //! A TCP proxy between a client and a real server, whose faults a test switches on and off.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// What happens to bytes in one direction.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -18,6 +19,8 @@ pub enum Flow {
     Pass,
     /// They pass after a while.
     Delay(Duration),
+    /// They pass at so many bytes a second, those of all connections together, and are read no sooner.
+    Rate(u32),
     /// They are read and thrown away, as if the network had lost them: the sender sees nothing wrong. What follows them
     /// makes no sense any more, so end with [`TcpProxy::cut`].
     Drop,
@@ -65,6 +68,24 @@ struct Switches {
 struct Counters {
     passed: AtomicU64,
     dropped: AtomicU64,
+    /// When the next byte may pass, where there is a rate.
+    free_at: Mutex<Option<Instant>>,
+}
+
+/// The most bytes that pass at once where there is a rate.
+const RATED_BYTES: usize = 4096;
+
+impl Counters {
+    /// Waits until `count` bytes have passed at `rate` bytes a second.
+    async fn pace(&self, count: usize, rate: u32) {
+        let free_at = {
+            let mut free_at = self.free_at.lock().expect("no code panics while it holds the lock");
+            let now = Instant::now();
+            let from = free_at.map_or(now, |at| at.max(now));
+            *free_at.insert(from + Duration::from_secs_f64(count as f64 / f64::from(rate)))
+        };
+        tokio::time::sleep_until(free_at).await;
+    }
 }
 
 impl TcpProxy {
@@ -177,7 +198,9 @@ async fn pump(
         if switches.wait_for(|switches| switches.flow(direction) != Flow::Blackhole).await.is_err() {
             return;
         }
-        let Ok(count @ 1..) = from.read(&mut buffer).await else { return };
+        let rated = matches!(switches.borrow().flow(direction), Flow::Rate(_));
+        let most = if rated { RATED_BYTES } else { buffer.len() };
+        let Ok(count @ 1..) = from.read(&mut buffer[..most]).await else { return };
         let flow = match switches.wait_for(|switches| switches.flow(direction) != Flow::Blackhole).await {
             Ok(switches) => switches.flow(direction),
             Err(_) => return,
@@ -187,8 +210,10 @@ async fn pump(
             counters.dropped.fetch_add(count as u64, Ordering::SeqCst);
             continue;
         }
-        if let Flow::Delay(delay) = flow {
-            tokio::time::sleep(delay).await;
+        match flow {
+            Flow::Delay(delay) => tokio::time::sleep(delay).await,
+            Flow::Rate(rate) => counters.pace(count, rate).await,
+            Flow::Pass | Flow::Drop | Flow::Blackhole => {}
         }
         // Counted first: who has seen the bytes must find them counted.
         counters.passed.fetch_add(count as u64, Ordering::SeqCst);
@@ -257,6 +282,17 @@ mod tests {
         stream.write_all(b"hello").await.unwrap();
         wait_until("the reply is dropped", async || (proxy.dropped(Direction::ToClient) == 5).then_some(())).await;
         assert_eq!((proxy.passed(Direction::ToServer), proxy.passed(Direction::ToClient)), (5, 0));
+    }
+
+    #[tokio::test]
+    async fn a_rate_is_that_of_all_connections_together() {
+        let (proxy, _server) = echo().await;
+        let (mut one, mut two) = (client(&proxy).await, client(&proxy).await);
+        proxy.set(Direction::ToServer, Flow::Rate(20_000));
+        let began = Instant::now();
+        let bytes = [b'x'; 5_000];
+        tokio::join!(echoed(&mut one, &bytes), echoed(&mut two, &bytes));
+        assert!(began.elapsed() >= Duration::from_millis(480), "{:?}", began.elapsed());
     }
 
     #[tokio::test]

@@ -1,6 +1,10 @@
 //! What every store must do, whatever it is made of. A store is tested by giving [`run`] a [`StoreHarness`].
 
+mod backlog;
 mod dead_letters;
+mod harness;
+mod outcomes;
+mod pruning;
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -10,73 +14,18 @@ use std::time::Duration;
 use futures_util::future::join;
 use gamemesh_outbox::store::dead_letters::{DeadLetters, Filter, Page};
 use gamemesh_outbox::store::{
-    Claim, ClaimLimit, HealthCheck, OnPublished, Outcome, Prune, Route, SettlePolicy, Settled, Status, Store,
+    Claim, ClaimLimit, HealthCheck, OnPublished, Outcome, Route, SettlePolicy, Settled, Status, Store,
 };
 use gamemesh_outbox::{Carrier, Event, NewEvent};
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use self::backlog::*;
 use self::dead_letters::*;
+pub use self::harness::{End, HostileRow, REFUSAL, Refused, StoreHarness, StoredRow};
+use self::outcomes::*;
+use self::pruning::*;
 use crate::{claim_now, wait_until};
-
-/// How the suite reaches behind a store: to write as an application does, and to see what is really there.
-pub trait StoreHarness: Send + Sync {
-    /// The store under test.
-    type Store: Store + Prune + DeadLetters + HealthCheck;
-
-    /// Returns a handle as another replica would have one.
-    fn replica(&self) -> Self::Store;
-
-    /// Writes one business row and `events` in one transaction and ends it.
-    fn insert(&self, events: Vec<NewEvent>, end: End) -> impl Future<Output = ()> + Send;
-
-    /// Counts the business rows.
-    fn business_rows(&self) -> impl Future<Output = u64> + Send;
-
-    /// Writes a row past the producer side, with whatever is in it. `false` if such a row cannot exist in this store.
-    fn insert_hostile(&self, row: HostileRow) -> impl Future<Output = bool> + Send;
-
-    /// Reads a row back.
-    fn row(&self, id: Uuid) -> impl Future<Output = Option<StoredRow>> + Send;
-
-    /// Lets time pass for every row, without waiting. No claim is open.
-    fn pass(&self, time: Duration) -> impl Future<Output = ()> + Send;
-}
-
-/// How a transaction ends.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum End {
-    /// It happened.
-    Commit,
-    /// It never happened.
-    RollBack,
-}
-
-/// A row as no producer of ours writes it.
-#[derive(Clone, Copy, Debug)]
-pub struct HostileRow {
-    /// Its id.
-    pub id: Uuid,
-    /// JSON where an object of strings is expected.
-    pub headers: &'static str,
-    /// JSON where trace headers are expected.
-    pub carrier: &'static str,
-    /// Attempts charged so far.
-    pub attempt_count: i32,
-}
-
-/// A row, read back.
-#[derive(Clone, Debug)]
-pub struct StoredRow {
-    /// Its state.
-    pub status: Status,
-    /// Attempts charged.
-    pub attempt_count: i32,
-    /// The last charged error.
-    pub last_error: String,
-    /// When it was marked.
-    pub published_at: Option<Timestamp>,
-}
 
 /// Runs every case, each on a harness with empty tables.
 pub async fn run<H: StoreHarness>(mut empty: impl AsyncFnMut() -> H) {
@@ -120,13 +69,21 @@ fn cases<H: StoreHarness>() -> Vec<(&'static str, Case<H>)> {
         a_deferred_event_waits_and_is_not_charged,
         a_released_event_is_untouched,
         one_claim_settles_every_kind_of_outcome,
+        a_row_that_cannot_be_marked_fails_none_of_its_neighbours,
+        a_row_that_cannot_be_changed_is_left_as_it_is,
+        an_attempt_that_cannot_be_counted_is_not,
+        a_rehearsal_shows_what_cannot_be_recorded_and_records_nothing,
+        a_withheld_event_waits_and_is_not_charged,
         the_oldest_due_event_comes_first,
         excepted_routes_are_left_alone,
+        excepted_events_are_left_alone,
         a_claim_keeps_to_its_byte_budget,
         an_oversized_payload_is_a_defect_of_its_own,
         a_hostile_row_does_not_fail_its_neighbours,
+        pruning_goes_on_around_rows_that_stay,
         pruning_removes_published_rows_past_retention_in_batches,
         the_backlog_is_counted,
+        what_keeps_failing_is_counted_apart,
         dead_letters_are_listed_newest_first,
         two_replicas_drain_a_table_and_share_no_event,
         a_reachable_store_is_healthy,
@@ -165,6 +122,7 @@ fn limit() -> ClaimLimit {
         event_bytes: 1 << 20,
         lifetime: MINUTE,
         except: Vec::new(),
+        except_ids: Vec::new(),
     }
 }
 
@@ -426,6 +384,15 @@ async fn excepted_routes_are_left_alone<H: StoreHarness>(harness: &H) {
     assert_eq!(claimed, HashSet::from([inserted[1], inserted[2], inserted[3]]));
 }
 
+async fn excepted_events_are_left_alone<H: StoreHarness>(harness: &H) {
+    let inserted = insert(harness, [event(), event(), event()]).await;
+    let except_ids = vec![inserted[1], Uuid::nil()];
+    let limit = ClaimLimit { except_ids, ..limit() };
+    let (_claim, events) = try_claim(&harness.replica(), &limit).await.expect("due events");
+    let claimed: HashSet<Uuid> = ids(&events).into_iter().collect();
+    assert_eq!(claimed, HashSet::from([inserted[0], inserted[2]]));
+}
+
 async fn a_claim_keeps_to_its_byte_budget<H: StoreHarness>(harness: &H) {
     let payload = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
     for bytes in [100, 100, 100, 100] {
@@ -503,50 +470,6 @@ async fn a_hostile_row_does_not_fail_its_neighbours<H: StoreHarness>(harness: &H
         assert_eq!(row.attempt_count, attempts);
         assert_eq!(row.status == Status::Failed, attempts >= 5);
     }
-}
-
-async fn pruning_removes_published_rows_past_retention_in_batches<H: StoreHarness>(harness: &H) {
-    let store = harness.replica();
-    let old = insert(harness, (0..5).map(|_| event())).await;
-    settle_all(&store, &Outcome::Published, &FOREVER).await;
-    harness.pass(10 * MINUTE).await;
-    let young = insert(harness, [event()]).await[0];
-    settle_all(&store, &Outcome::Published, &FOREVER).await;
-    let failed = insert(harness, [event()]).await[0];
-    settle_all(&store, &charged("refused", SECOND), &SettlePolicy { attempts_max: 1, ..FOREVER }).await;
-    let pending = insert(harness, [event()]).await[0];
-
-    let retention = 5 * MINUTE;
-    assert_eq!(store.prune(retention, 3).await.expect("pruned"), 3);
-    assert_eq!(store.prune(retention, 3).await.expect("pruned"), 2);
-    assert_eq!(store.prune(retention, 3).await.expect("pruned"), 0);
-    assert_eq!(store.prune(Duration::MAX, 3).await.expect("pruned"), 0);
-    for id in old {
-        assert!(harness.row(id).await.is_none());
-    }
-    for id in [young, failed, pending] {
-        row(harness, id).await;
-    }
-}
-
-async fn the_backlog_is_counted<H: StoreHarness>(harness: &H) {
-    let store = harness.replica();
-    assert_eq!(store.backlog().await.expect("counted"), Default::default());
-    let policy = SettlePolicy { attempts_max: 1, ..FOREVER };
-    for outcome in [charged("refused", SECOND), Outcome::Deferred { retry_in: 10 * MINUTE }, Outcome::Published] {
-        insert(harness, [event()]).await;
-        settle_all(&store, &outcome, &policy).await;
-    }
-    let backlog = store.backlog().await.expect("counted");
-    assert_eq!((backlog.pending, backlog.failed), (1, 1), "a waiting event is pending");
-    assert_eq!(backlog.oldest_due_age, Duration::ZERO, "and not due");
-
-    insert(harness, [event()]).await;
-    harness.pass(MINUTE).await;
-    insert(harness, [event()]).await;
-    let backlog = store.backlog().await.expect("counted");
-    assert_eq!((backlog.pending, backlog.failed), (3, 1));
-    assert!((MINUTE..2 * MINUTE).contains(&backlog.oldest_due_age), "{:?}", backlog.oldest_due_age);
 }
 
 async fn dead_letters_are_listed_newest_first<H: StoreHarness>(harness: &H) {

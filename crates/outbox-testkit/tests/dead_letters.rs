@@ -102,6 +102,7 @@ async fn a_hundred_thousand_letters_are_requeued_in_batches_that_hold_nobody_up(
         event_bytes: 1 << 20,
         lifetime: Duration::from_secs(60),
         except: Vec::new(),
+        except_ids: Vec::new(),
     };
     drop(claim_now(&store, &limit).await.unwrap().expect("requeued events are due"));
 

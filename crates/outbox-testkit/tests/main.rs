@@ -4,11 +4,21 @@
 
 mod bus;
 mod checker;
+mod claims;
 mod dead_letters;
+mod encodings;
 mod history;
 mod migrations;
+mod outbox_publish;
+mod panics;
+mod places;
 mod postgres;
+mod readers;
 mod relay;
+mod routes;
+mod running;
 mod sqlite;
 mod stores;
 mod tracing;
+mod unwritten;
+mod waiting;

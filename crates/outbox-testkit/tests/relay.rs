@@ -13,8 +13,9 @@ use gamemesh_outbox::store::{Backlog, ClaimLimit, Claimed, OnPublished, Status, 
 use gamemesh_outbox::telemetry::{Progress, Telemetry};
 use gamemesh_outbox::{Event, NewEvent, OutboxPublisher};
 use tokio::sync::{Semaphore, oneshot, watch};
-use tokio::task::JoinHandle;
 use uuid::Uuid;
+
+use super::running::Running;
 
 /// A bus that follows a rule for each event, and otherwise stores what it is given.
 struct RuledBus<F> {
@@ -40,36 +41,6 @@ where
     }
 }
 
-struct Running {
-    progress: watch::Receiver<Progress>,
-    stop: oneshot::Sender<()>,
-    relay: JoinHandle<()>,
-}
-
-impl Running {
-    fn start(store: &MemoryStore, bus: impl BusPublisher, config: RelayConfig) -> Self {
-        let telemetry = Telemetry::new("test");
-        let progress = telemetry.progress();
-        let (stop, stopped) = oneshot::channel();
-        let relay = Relay::new(store.clone(), bus, config, telemetry);
-        let relay = tokio::spawn(async move {
-            let stop = async { stopped.await.unwrap_or_default() };
-            relay.run(stop).await.expect("a relay on a memory store never fails");
-        });
-        Self { progress, stop, relay }
-    }
-
-    async fn until(&mut self, condition: impl FnMut(&Progress) -> bool) -> Progress {
-        let waited = tokio::time::timeout(Duration::from_secs(3600), self.progress.wait_for(condition)).await;
-        waited.expect("it happens within an hour of test time").expect("the relay runs").clone()
-    }
-
-    async fn stop(self) {
-        self.stop.send(()).expect("the relay runs");
-        self.relay.await.expect("the relay does not panic");
-    }
-}
-
 async fn insert(store: &MemoryStore, topic: &str, count: usize) -> Vec<Uuid> {
     let mut tx = store.begin();
     let mut ids = Vec::new();
@@ -90,7 +61,7 @@ fn quick() -> RelayConfig {
 async fn every_committed_event_is_published_once_by_many_workers() {
     let (store, bus) = (MemoryStore::default(), MemoryBus::default());
     let ids = insert(&store, "events.player", 1_000).await;
-    let mut relay = Running::start(&store, bus.clone(), RelayConfig { workers: 8, ..quick() });
+    let mut relay = Running::start(store.clone(), bus.clone(), RelayConfig { workers: 8, ..quick() });
     relay.until(|progress| progress.published == 1_000).await;
     relay.stop().await;
     assert_eq!((bus.messages().len(), bus.duplicates()), (ids.len(), 0));
@@ -102,7 +73,7 @@ async fn delete_mode_leaves_no_row_of_an_acknowledged_event() {
     let (store, bus) = (MemoryStore::default(), MemoryBus::default());
     insert(&store, "events.player", 25).await;
     let config = RelayConfig { on_published: OnPublished::Delete, ..quick() };
-    let mut relay = Running::start(&store, bus.clone(), config);
+    let mut relay = Running::start(store.clone(), bus.clone(), config);
     relay.until(|progress| progress.published == 25).await;
     relay.stop().await;
     assert_eq!((store.rows().len(), bus.messages().len()), (0, 25));
@@ -119,7 +90,7 @@ async fn an_outage_charges_nothing_and_everything_is_delivered_after_it() {
             move |_: &Event| down.load(Ordering::Relaxed).then_some(kind)
         };
         let bus = RuledBus { stored: stored.clone(), rule };
-        let mut relay = Running::start(&store, bus, RelayConfig { attempts_max: 1, ..quick() });
+        let mut relay = Running::start(store.clone(), bus, RelayConfig { attempts_max: 1, ..quick() });
         let during = relay.until(|progress| progress.bus_outages >= 20).await;
         assert!(!during.bus_up && during.publish_failures >= 20, "{during:?}");
         down.store(false, Ordering::Relaxed);
@@ -143,11 +114,11 @@ async fn a_bus_that_is_down_is_asked_rarely_and_by_one_worker() {
         }
     };
     let bus = RuledBus { stored: MemoryBus::default(), rule };
-    let relay = Running::start(&store, bus, quick());
+    let relay = Running::start(store.clone(), bus, quick());
     tokio::time::sleep(Duration::from_secs(600)).await;
     relay.stop().await;
-    let batches = calls.load(Ordering::Relaxed) / quick().batch_size as usize;
-    assert!((150..=320).contains(&batches), "one try each 2 to 4 seconds of test time, got {batches} in 600");
+    let events = calls.load(Ordering::Relaxed);
+    assert!((300..=600).contains(&events), "one event each 1 to 2 seconds of test time, got {events} in 600");
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,7 +128,7 @@ async fn poison_is_set_aside_after_exactly_the_maximum_and_harms_nobody() {
     let good = insert(&store, "events.player", 100).await;
     let rule = |event: &Event| (event.topic == "events.poison").then_some(BusErrorKind::Rejected);
     let bus = RuledBus { stored: stored.clone(), rule };
-    let mut relay = Running::start(&store, bus, RelayConfig { attempts_max: 3, workers: 1, ..quick() });
+    let mut relay = Running::start(store.clone(), bus, RelayConfig { attempts_max: 3, workers: 1, ..quick() });
     let started = tokio::time::Instant::now();
     relay.until(|progress| progress.published == good.len() as u64).await;
     assert!(started.elapsed() < Duration::from_secs(1), "good rows do not wait for poison: {:?}", started.elapsed());
@@ -176,7 +147,7 @@ async fn a_table_full_of_poison_does_not_spin() {
     let store = MemoryStore::default();
     insert(&store, "events.poison", 20).await;
     let bus = RuledBus { stored: MemoryBus::default(), rule: |_: &Event| Some(BusErrorKind::Rejected) };
-    let relay = Running::start(&store, bus, quick());
+    let relay = Running::start(store.clone(), bus, quick());
     let progress = relay.progress.clone();
     tokio::time::sleep(Duration::from_secs(3600)).await;
     relay.stop().await;
@@ -198,7 +169,7 @@ async fn an_event_that_no_bus_could_carry_never_reaches_the_client() {
     }
     tx.commit();
     insert(&store, "events.player", 1).await;
-    let mut relay = Running::start(&store, bus.clone(), RelayConfig { attempts_max: 1, ..quick() });
+    let mut relay = Running::start(store.clone(), bus.clone(), RelayConfig { attempts_max: 1, ..quick() });
     let progress = relay.until(|progress| progress.dead_lettered == bad.len() as u64 && progress.published == 1).await;
     relay.stop().await;
     assert_eq!(progress.publish_failures, bad.len() as u64);
@@ -219,7 +190,7 @@ async fn a_route_without_a_place_is_left_alone_while_the_others_go_on() {
         }
     };
     let bus = RuledBus { stored: stored.clone(), rule };
-    let mut relay = Running::start(&store, bus, RelayConfig { attempts_max: 1, workers: 1, ..quick() });
+    let mut relay = Running::start(store.clone(), bus, RelayConfig { attempts_max: 1, workers: 1, ..quick() });
     let started = tokio::time::Instant::now();
     let progress = relay.until(|progress| progress.published == 40).await;
     assert!(started.elapsed() < Duration::from_secs(1), "the others do not wait: {:?}", started.elapsed());
@@ -241,7 +212,8 @@ async fn any_number_of_routes_without_a_place_keeps_nobody_from_being_claimed() 
     }
     insert(&store, "events.player", 40).await;
     let rule = |event: &Event| event.topic.starts_with("nowhere").then_some(BusErrorKind::NoRoute);
-    let mut relay = Running::start(&store, RuledBus { stored, rule }, RelayConfig { attempts_max: 1, ..quick() });
+    let mut relay =
+        Running::start(store.clone(), RuledBus { stored, rule }, RelayConfig { attempts_max: 1, ..quick() });
     let started = tokio::time::Instant::now();
     let progress = relay.until(|progress| progress.published == 40).await;
     relay.stop().await;
@@ -259,7 +231,7 @@ async fn a_lost_answer_among_good_ones_waits_uncharged_and_is_sent_again() {
     let rule = move |event: &Event| {
         (event.id == unlucky && lost.fetch_add(1, Ordering::Relaxed) < 2).then_some(BusErrorKind::Unknown)
     };
-    let mut relay = Running::start(&store, RuledBus { stored: stored.clone(), rule }, quick());
+    let mut relay = Running::start(store.clone(), RuledBus { stored: stored.clone(), rule }, quick());
     let first = relay.until(|progress| progress.published == 9).await;
     assert_eq!(first.bus_outages, 0, "one lost answer is no outage");
     relay.until(|progress| progress.published == 10).await;
@@ -294,7 +266,7 @@ async fn a_stop_finishes_what_is_in_flight_and_claims_nothing_more() {
     let store = MemoryStore::default();
     insert(&store, "events.player", 30).await;
     let (bus, stored, mut arrivals, answers) = slow();
-    let relay = Running::start(&store, bus, RelayConfig { workers: 1, ..quick() });
+    let relay = Running::start(store.clone(), bus, RelayConfig { workers: 1, ..quick() });
     arrivals.wait_for(|arrived| *arrived == 10).await.expect("the bus lives");
     let stopping = tokio::spawn(relay.stop());
     tokio::task::yield_now().await;
@@ -311,17 +283,44 @@ async fn a_stop_gives_back_what_the_bus_does_not_answer() {
     insert(&store, "events.player", 10).await;
     let (bus, _, mut arrivals, _answers) = slow();
     let config = RelayConfig { publish_timeout: Duration::from_secs(60), ..quick() };
-    let relay = Running::start(&store, bus, config);
+    let relay = Running::start(store.clone(), bus, config);
     arrivals.wait_for(|arrived| *arrived == 10).await.expect("the bus lives");
     let stopping = tokio::time::Instant::now();
     relay.stop().await;
     assert!(stopping.elapsed() <= Duration::from_secs(9), "{:?}", stopping.elapsed());
 
     let second = MemoryBus::default();
-    let mut relay = Running::start(&store, second.clone(), quick());
+    let mut relay = Running::start(store.clone(), second.clone(), quick());
     relay.until(|progress| progress.published == 10).await;
     relay.stop().await;
     assert_eq!(second.messages().len(), 10);
+}
+
+/// Somebody who asks twice does not wait for the bus, and what it has answered is marked all the same.
+#[tokio::test(start_paused = true)]
+async fn a_stop_in_a_hurry_waits_a_second_for_the_bus_and_no_longer() {
+    for marked in [0, 10] {
+        let store = MemoryStore::default();
+        insert(&store, "events.player", 10).await;
+        let (bus, _, mut arrivals, answers) = slow();
+        let config = RelayConfig { publish_timeout: Duration::from_secs(60), workers: 1, ..quick() };
+        let config = RelayConfig { drain_timeout: Duration::from_secs(30), ..config };
+        let relay = Relay::new(store.clone(), bus, config, Telemetry::new("test"));
+        let ((stop, stopped), (hurry, hurried)) = (oneshot::channel::<()>(), oneshot::channel::<()>());
+        let relay = tokio::spawn(relay.run_until(async { drop(stopped.await) }, async { drop(hurried.await) }));
+        arrivals.wait_for(|arrived| *arrived == 10).await.expect("the bus lives");
+        drop((stop, hurry));
+        let asked = tokio::time::Instant::now();
+        if marked > 0 {
+            tokio::time::advance(Duration::from_millis(500)).await;
+            answers.add_permits(100);
+        }
+        relay.await.expect("no panic").expect("a clean stop");
+        assert!(asked.elapsed() <= Duration::from_millis(1_500), "{:?}", asked.elapsed());
+        let rows = store.rows();
+        assert_eq!(rows.iter().filter(|row| row.status == Status::Published).count(), marked);
+        assert!(rows.iter().all(|row| row.event.attempt_count == 0));
+    }
 }
 
 /// A bus whose adapter breaks its contract.
@@ -338,7 +337,7 @@ impl BusPublisher for CarelessBus {
 async fn a_lost_receipt_marks_nothing_as_published() {
     let store = MemoryStore::default();
     insert(&store, "events.player", 5).await;
-    let mut relay = Running::start(&store, CarelessBus, quick());
+    let mut relay = Running::start(store.clone(), CarelessBus, quick());
     relay.until(|progress| progress.bus_outages >= 2).await;
     relay.stop().await;
     assert!(store.rows().iter().all(|row| row.status == Status::Pending));

@@ -9,7 +9,7 @@ use gamemesh_outbox::store::dead_letters::{DeadLetters, Filter, Page};
 use gamemesh_outbox::store::schema::Schema;
 use gamemesh_outbox::store::sqlite::{SqliteConfig, SqliteStore};
 use gamemesh_outbox::store::{
-    Claim, ClaimLimit, OnPublished, Outcome, Prune, Route, SettlePolicy, Settled, Store, StoreErrorKind,
+    Claim, ClaimLimit, HealthCheck, OnPublished, Outcome, Prune, Route, SettlePolicy, Settled, Store, StoreErrorKind,
 };
 use gamemesh_outbox::telemetry::Telemetry;
 use gamemesh_outbox::{Event, NewEvent, OutboxPublisher};
@@ -79,6 +79,7 @@ fn limit() -> ClaimLimit {
         event_bytes: 1 << 20,
         lifetime: Duration::from_secs(60),
         except: Vec::new(),
+        except_ids: Vec::new(),
     }
 }
 
@@ -166,7 +167,7 @@ async fn a_charged_event_is_failed_at_exactly_the_maximum() {
         assert_eq!((settled.retrying, settled.dead_lettered.len()), (1, 0), "attempt {attempt}");
     }
     let settled = settle(&database.store, charged("too large\nfor this bus"), &MARK).await;
-    assert_eq!(settled, Settled { published: 0, retrying: 0, dead_lettered: vec![id] });
+    assert_eq!(settled, Settled { dead_lettered: vec![id], ..Settled::default() });
     assert_eq!(claimed_ids(&database.store).await, NONE);
     let letters = database.store.list(&Filter::default(), &Page::first(10)).await.expect("lists").letters;
     assert_eq!(letters.len(), 1);
@@ -223,9 +224,9 @@ async fn published_events_are_marked_and_pruned_or_deleted() {
     database.execute("UPDATE outbox_events SET published_at = '2026-01-01T00:00:00.000Z' WHERE rowid < 3").await;
     let (day, store) = (Duration::from_secs(24 * 3600), &database.store);
     database.insert(1).await;
-    assert_eq!(store.prune(day, 1).await.expect("prunes"), 1);
-    assert_eq!(store.prune(day, 100).await.expect("prunes"), 1);
-    assert_eq!(store.prune(day, 100).await.expect("prunes"), 0, "the others are young or PENDING");
+    assert_eq!(store.prune(day, 1, None).await.expect("prunes").removed, 1);
+    assert_eq!(store.prune(day, 100, None).await.expect("prunes").removed, 1);
+    assert_eq!(store.prune(day, 100, None).await.expect("prunes").removed, 0, "the others are young or PENDING");
     let delete = SettlePolicy { on_published: OnPublished::Delete, ..MARK };
     assert_eq!(settle(store, Outcome::Published, &delete).await.published, 1);
     assert_eq!(database.text("SELECT group_concat(status) FROM outbox_events").await, "PUBLISHED");
@@ -438,7 +439,7 @@ async fn of_ten_processes_that_migrate_at_once_one_does_it_and_none_fails() {
     });
     let applied = futures_util::future::join_all(migrate).await;
     let applied: Vec<i64> = applied.into_iter().flat_map(|applied| applied.expect("no panic")).collect();
-    assert_eq!(applied, [3, 4, 5, 6]);
+    assert_eq!(applied, [3, 4, 5, 6, 11]);
 }
 
 #[tokio::test]
@@ -448,7 +449,7 @@ async fn migrations_go_down_and_up_again_with_their_rows() {
     for _ in 0..3 {
         settle(&database.store, charged("no"), &MARK).await;
     }
-    assert_eq!(database.store.migrate_down(3).await.expect("goes down"), [6, 5, 4]);
+    assert_eq!(database.store.migrate_down(3).await.expect("goes down"), [11, 6, 5, 4]);
     let error = database.store.check_schema().await.expect_err("columns are missing");
     assert_eq!(error.kind(), StoreErrorKind::Unusable);
     assert!(error.to_string().contains("expected the columns last_error, available_at, event_key, headers"), "{error}");
@@ -460,13 +461,13 @@ async fn migrations_go_down_and_up_again_with_their_rows() {
         )
         .await;
     let states = database.store.migration_status().await.expect("reads");
-    assert_eq!(states.iter().map(|state| state.applied).collect::<Vec<_>>(), [true, false, false, false]);
-    assert_eq!(database.store.migrate_up().await.expect("goes up"), [4, 5, 6]);
+    assert_eq!(states.iter().map(|state| state.applied).collect::<Vec<_>>(), [true, false, false, false, false]);
+    assert_eq!(database.store.migrate_up().await.expect("goes up"), [4, 5, 6, 11]);
     database.store.check_schema().await.expect("usable");
     let claimed = claimed_ids(&database.store).await;
     assert_eq!(claimed[..2], ids, "dead letters are PENDING again, in their old order");
     assert_eq!(claimed.len(), 3);
-    assert_eq!(database.store.migrate_down(0).await.expect("goes down"), [6, 5, 4, 3]);
+    assert_eq!(database.store.migrate_down(0).await.expect("goes down"), [11, 6, 5, 4, 3]);
     assert!(database.store.check_schema().await.is_err());
 }
 
@@ -485,4 +486,51 @@ async fn a_wrong_path_or_a_database_in_memory_is_an_error_and_creates_nothing() 
     let url = format!("sqlite://{}?mode=rwc", path.display());
     SqliteStore::from_url(&url).await.expect("creates it when asked to");
     assert!(path.exists());
+}
+
+/// Whoever has a deleted file open reads and writes what nobody will see.
+#[tokio::test]
+async fn a_database_file_that_is_removed_or_replaced_under_a_store_is_opened_again() {
+    let database = Database::new().await;
+    database.insert(1).await;
+    database.store.check().await.unwrap();
+    database.pool.close().await;
+    let path = database.config.path();
+    let aside = path.with_extension("aside");
+    std::fs::rename(path, &aside).unwrap();
+    for wal in ["-wal", "-shm"] {
+        // Gone already where the last connection was closed.
+        let _ = std::fs::remove_file(format!("{}{wal}", path.display()));
+    }
+    database.store.check().await.expect_err("the file is gone");
+    claim_now(&database.store, &limit()).await.expect_err("and its events are not taken from where it was");
+
+    let another = SqliteStore::open(&SqliteConfig::new(path).create_if_missing(true)).await.unwrap();
+    another.migrate_up().await.unwrap();
+    drop(another);
+    database.store.check().await.unwrap();
+    let pool = SqlitePoolOptions::new().connect_lazy_with(database.config.connect_options());
+    let event = NewEvent::new("events.new", "registered", &1).unwrap();
+    let mut tx = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let id = OutboxPublisher::default().publish(&mut tx, event).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut claim = claim_now(&database.store, &limit()).await.unwrap().expect("the new file's event");
+    let events: Vec<Uuid> = claim.take_events().iter().map(|event| event.id).collect();
+    assert_eq!(events, [id]);
+    claim.settle(vec![Outcome::Published], &MARK).await.unwrap();
+    let status: String = sqlx::query_scalar("SELECT status FROM outbox_events").fetch_one(&pool).await.unwrap();
+    assert_eq!(status, "PUBLISHED", "the outcome is in the file that others see");
+}
+
+/// Without this, two processes would hold a lock each, on two files of the same name.
+#[tokio::test]
+async fn a_lock_file_that_was_tidied_away_still_keeps_others_out() {
+    let database = Database::new().await;
+    database.insert(2).await;
+    let (one, other) = (&database.store, database.another_handle().await);
+    let lock = database.config.path().canonicalize().unwrap();
+    std::fs::remove_file(format!("{}.relay-lock", lock.display())).unwrap();
+    let first = ClaimLimit { events: 1, ..limit() };
+    let _held = claim_now(one, &first).await.unwrap().expect("an event");
+    assert!(claim_now(&other, &first).await.unwrap().is_none(), "the other one is shut out");
 }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use gamemesh_outbox::store::Status;
 use gamemesh_outbox::store::memory::MemoryStore;
 use gamemesh_outbox::store::postgres::{EXAMPLE_MIGRATIONS, PostgresConfig, PostgresStore};
 use gamemesh_outbox::store::schema::Schema;
 use gamemesh_outbox::store::sqlite::{SqliteConfig, SqliteStore};
+use gamemesh_outbox::store::{Outcome, Status};
 use gamemesh_outbox::{NewEvent, OutboxPublisher};
 use outbox_testkit::servers::{PgBouncer, PostgresServer, TestDatabase};
-use outbox_testkit::store_suite::{self, End, HostileRow, StoreHarness, StoredRow};
+use outbox_testkit::store_suite::{self, End, HostileRow, REFUSAL, Refused, StoreHarness, StoredRow};
 use sqlx::SqlitePool;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -88,8 +88,20 @@ impl StoreHarness for MemoryHarness {
         })
     }
 
+    async fn refer(&self, id: Uuid) {
+        self.store.refer(id, true);
+    }
+
     async fn pass(&self, time: Duration) {
         tokio::time::advance(time).await;
+    }
+
+    async fn refuse(&self, refused: Option<(Uuid, Refused)>) {
+        let Some((bad, what)) = refused else { return self.store.refuse_nothing() };
+        self.store.refuse(move |id, outcome| {
+            let refuses = id == bad && (what == Refused::Change || *outcome == Outcome::Published);
+            refuses.then(|| REFUSAL.to_owned())
+        });
     }
 }
 
@@ -101,7 +113,8 @@ struct PostgresHarness {
 impl PostgresHarness {
     async fn empty(database: &TestDatabase) -> Self {
         let client = database.client().await;
-        client.batch_execute("TRUNCATE outbox_events, players CASCADE").await.unwrap();
+        let empty = "DROP TRIGGER IF EXISTS refuse ON outbox_events; TRUNCATE outbox_events, players CASCADE";
+        client.batch_execute(empty).await.unwrap();
         Self { client, dsn: database.dsn() }
     }
 }
@@ -151,12 +164,35 @@ impl StoreHarness for PostgresHarness {
         Some(StoredRow { status, attempt_count, last_error, published_at })
     }
 
+    async fn refer(&self, id: Uuid) {
+        let table = "CREATE TABLE IF NOT EXISTS inbox (event_id uuid REFERENCES outbox_events (id))";
+        self.client.batch_execute(table).await.unwrap();
+        self.client.execute("INSERT INTO inbox VALUES ($1)", &[&id]).await.unwrap();
+    }
+
     async fn pass(&self, time: Duration) {
         let pass = "UPDATE outbox_events SET
             created_at = created_at - $1 * interval '1 second',
             available_at = available_at - $1 * interval '1 second',
             published_at = published_at - $1 * interval '1 second'";
         self.client.execute(pass, &[&time.as_secs_f64()]).await.unwrap();
+    }
+
+    async fn refuse(&self, refused: Option<(Uuid, Refused)>) {
+        let (id, changes) = refused.map_or((Uuid::nil(), false), |(id, what)| (id, what == Refused::Change));
+        let refuse = format!(
+            "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN
+                 IF OLD.id = '{id}' AND ({changes} OR TG_OP = 'DELETE' OR NEW.status = 'PUBLISHED') THEN
+                     RAISE EXCEPTION '{REFUSAL}';
+                 END IF;
+                 IF TG_OP = 'DELETE' THEN RETURN OLD; END IF;
+                 RETURN NEW;
+             END $$;
+             CREATE OR REPLACE TRIGGER refuse BEFORE UPDATE OR DELETE ON outbox_events
+             FOR EACH ROW EXECUTE FUNCTION refuse()"
+        );
+        self.client.batch_execute(&refuse).await.unwrap();
     }
 }
 
@@ -223,6 +259,13 @@ impl StoreHarness for SqliteHarness {
         Some(StoredRow { status, attempt_count, last_error, published_at })
     }
 
+    async fn refer(&self, id: Uuid) {
+        let table = "CREATE TABLE IF NOT EXISTS inbox (event_id TEXT REFERENCES outbox_events (id))";
+        sqlx::raw_sql(table).execute(&self.pool).await.unwrap();
+        let insert = sqlx::query("INSERT INTO inbox VALUES (?1)").bind(id.to_string());
+        insert.execute(&self.pool).await.unwrap();
+    }
+
     async fn pass(&self, time: Duration) {
         let pass = "UPDATE outbox_events SET
             created_at = strftime('%Y-%m-%dT%H:%M:%fZ', created_at, ?1),
@@ -230,5 +273,19 @@ impl StoreHarness for SqliteHarness {
             published_at = strftime('%Y-%m-%dT%H:%M:%fZ', published_at, ?1)";
         let earlier = format!("-{:.3} seconds", time.as_secs_f64());
         sqlx::query(pass).bind(earlier).execute(&self.pool).await.unwrap();
+    }
+
+    async fn refuse(&self, refused: Option<(Uuid, Refused)>) {
+        let mut refuse = "DROP TRIGGER IF EXISTS refuse; DROP TRIGGER IF EXISTS refuse_delete;".to_owned();
+        if let Some((id, what)) = refused {
+            let marks = if what == Refused::Publication { "AND NEW.status = 'PUBLISHED'" } else { "" };
+            refuse += &format!(
+                "CREATE TRIGGER refuse BEFORE UPDATE ON outbox_events WHEN OLD.id = '{id}' {marks}
+                 BEGIN SELECT RAISE(ABORT, '{REFUSAL}'); END;
+                 CREATE TRIGGER refuse_delete BEFORE DELETE ON outbox_events WHEN OLD.id = '{id}'
+                 BEGIN SELECT RAISE(ABORT, '{REFUSAL}'); END;"
+            );
+        }
+        sqlx::raw_sql(sqlx::AssertSqlSafe(refuse)).execute(&self.pool).await.unwrap();
     }
 }

@@ -1,7 +1,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::error_chain;
+use crate::error_chain::{bounded_line, error_chain};
 
 /// Whose fault a failed publish is. There is one kind for each different reaction of the relay, see
 /// `relay::decide`.
@@ -44,7 +44,7 @@ pub struct BusError {
 impl BusError {
     /// Says in `message` what was expected and what came; it must hold no secret and no payload.
     pub fn new(kind: BusErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: bounded_line(&message.into()), source: None }
     }
 
     /// Keeps the client library's error as the cause.

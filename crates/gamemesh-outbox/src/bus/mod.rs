@@ -4,6 +4,7 @@ mod error;
 pub mod memory;
 #[cfg(feature = "nats")]
 pub mod nats;
+mod patience;
 #[cfg(feature = "read-back")]
 pub mod read_back;
 #[cfg(feature = "redis")]
@@ -12,10 +13,12 @@ pub mod stdout;
 mod tls;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 pub use self::error::{BusError, BusErrorKind};
+pub use self::patience::{Patience, Terms};
 pub use self::tls::TlsFiles;
 #[cfg(feature = "doctor")]
 use crate::diagnosis::Check;
@@ -56,12 +59,39 @@ pub trait BusPublisher: Send + Sync + 'static {
     ///
     /// Returns within the adapter's publish timeout: what is unanswered by then is [`BusErrorKind::Unknown`].
     async fn publish(&self, events: &[Event]) -> Vec<Receipt>;
+
+    /// Publishes `events` as [`publish`](Self::publish) does, and waits for answers as long as `patience` does instead of
+    /// for a time of its own: what is unanswered then is [`BusErrorKind::Unknown`], the rest counts.
+    ///
+    /// An adapter that has not its own way of doing so gets no answer at all when one is missing.
+    async fn publish_patiently(&self, events: &[Event], patience: &Patience) -> Vec<Receipt> {
+        let lost = async {
+            patience.silent().await;
+            // Its own timeout says more.
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            biased;
+            receipts = self.publish(events) => receipts,
+            () = lost => {
+                let lost = || Err(BusError::new(BusErrorKind::Unknown, "the bus adapter did not return in time"));
+                events.iter().map(|_| lost()).collect()
+            }
+        }
+    }
 }
+
+/// How much longer than its own timeout an adapter may take before nobody believes in it any more.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Shared among workers, a bus is still one.
 #[async_trait]
 impl<B: BusPublisher + ?Sized> BusPublisher for Arc<B> {
     async fn publish(&self, events: &[Event]) -> Vec<Receipt> {
         (**self).publish(events).await
+    }
+
+    async fn publish_patiently(&self, events: &[Event], patience: &Patience) -> Vec<Receipt> {
+        (**self).publish_patiently(events, patience).await
     }
 }

@@ -1,5 +1,6 @@
 //! Events as the arrays that `postgres_insert_events.sql` takes, for every PostgreSQL driver.
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::event::NewEvent;
@@ -15,6 +16,8 @@ pub(super) struct Columns<'a> {
     pub(super) carriers: Vec<String>,
     pub(super) keys: Vec<Option<&'a str>>,
     pub(super) headers: Vec<String>,
+    /// In microseconds since 1970, which every driver can send.
+    pub(super) available_at: Vec<Option<i64>>,
 }
 
 impl<'a> Columns<'a> {
@@ -29,6 +32,7 @@ impl<'a> Columns<'a> {
             carriers: events.iter().map(|event| event.trace_carrier().to_json()).collect(),
             keys: events.iter().map(NewEvent::event_key).collect(),
             headers: events.iter().map(headers).collect(),
+            available_at: events.iter().map(|event| event.due_at().map(Timestamp::as_microsecond)).collect(),
         }
     }
 }

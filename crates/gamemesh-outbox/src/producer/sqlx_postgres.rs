@@ -14,7 +14,8 @@ impl OutboxTransaction for Transaction<'_, Postgres> {
             .bind(columns.payloads)
             .bind(columns.carriers)
             .bind(columns.keys)
-            .bind(columns.headers);
+            .bind(columns.headers)
+            .bind(columns.available_at);
         insert.execute(&mut **self).await.map_err(|error| PublishError::Store(error.into()))?;
         Ok(())
     }

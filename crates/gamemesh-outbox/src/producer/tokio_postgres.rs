@@ -16,6 +16,7 @@ impl OutboxTransaction for Transaction<'_> {
             (&columns.carriers as _, Type::TEXT_ARRAY),
             (&columns.keys as _, Type::TEXT_ARRAY),
             (&columns.headers as _, Type::TEXT_ARRAY),
+            (&columns.available_at as _, Type::INT8_ARRAY),
         ];
         // Unnamed: a pooler in transaction mode need not know it.
         self.execute_typed(INSERT_EVENTS, &params).await.map_err(|error| PublishError::Store(error.into()))?;

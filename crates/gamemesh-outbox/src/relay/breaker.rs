@@ -71,23 +71,25 @@ impl Breaker {
 
     /// Opens the breaker, or keeps it open for longer; returns for how long. A worker that fails while the breaker is
     /// open already reports the same outage, and changes nothing.
-    fn trip(&self, probe: bool) -> Option<Duration> {
+    fn trip(&self, probe: bool, backoff: Backoff) -> Option<Duration> {
         let mut state = self.lock();
         let failures = match *state {
             State::Closed => 0,
             State::Probing { failures } if probe => failures,
             State::Open { .. } | State::Probing { .. } => return None,
         };
-        let delay = self.backoff.after(failures);
+        let delay = backoff.after(failures);
         *state = State::Open { until: Instant::now() + delay, failures: failures.saturating_add(1) };
         drop(state);
         self.changed.notify_waiters();
         Some(delay)
     }
 
-    fn close(&self) {
-        *self.lock() = State::Closed;
+    /// Lets everybody through, and says whether that is new.
+    pub(super) fn close(&self) -> bool {
+        let before = std::mem::replace(&mut *self.lock(), State::Closed);
         self.changed.notify_waiters();
+        !matches!(before, State::Closed)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -102,9 +104,15 @@ impl Permit<'_> {
     }
 
     /// Returns how long everybody waits now, if this failure is what opened the breaker.
-    pub(super) fn failed(mut self) -> Option<Duration> {
+    pub(super) fn failed(self) -> Option<Duration> {
+        let backoff = self.breaker.backoff;
+        self.failed_for(backoff)
+    }
+
+    /// Does so with waits of its own.
+    pub(super) fn failed_for(mut self, backoff: Backoff) -> Option<Duration> {
         let probe = std::mem::take(&mut self.probe);
-        self.breaker.trip(probe)
+        self.breaker.trip(probe, backoff)
     }
 }
 
@@ -151,7 +159,7 @@ mod tests {
             delays.push(breaker.admit().await.failed().expect("each probe's failure opens it again"));
         }
         assert!(delays[0] < Duration::from_secs(2) + Duration::from_millis(1), "{delays:?}");
-        assert!(delays[5] >= Duration::from_secs(4) && delays[5] <= Duration::from_secs(8), "{delays:?}");
+        assert!(delays[5] >= Duration::from_secs(2) && delays[5] <= Duration::from_secs(4), "{delays:?}");
         breaker.admit().await.succeeded();
         let delay = breaker.admit().await.failed().expect("a failure opens it");
         assert!(delay <= Duration::from_secs(2), "{delay:?}");

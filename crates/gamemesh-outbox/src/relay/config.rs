@@ -15,7 +15,7 @@ pub struct RelayConfig {
     pub batch_bytes: u64,
     /// Batches in progress at the same time, each with a database connection of its own.
     pub workers: u32,
-    /// How long an idle relay waits before it looks again.
+    /// How long an idle relay waits before it looks again; nothing of it asks the store more often then.
     pub poll_interval: Duration,
     /// Charged attempts after which an event is set aside as FAILED; 0 means never.
     pub attempts_max: u32,
@@ -29,7 +29,7 @@ pub struct RelayConfig {
     pub outage: Backoff,
     /// How long batches in progress may take to finish after a stop, before they are given back.
     pub drain_timeout: Duration,
-    /// How often the backlog is counted.
+    /// How often the backlog is counted while batches are carried; an idle relay counts every ten seconds at most.
     pub backlog_interval: Duration,
     /// What the bus can carry.
     pub validator: Validator,
@@ -55,18 +55,21 @@ impl Default for RelayConfig {
     }
 }
 
-/// How much longer than its own timeout an adapter may take before the relay stops believing in it.
+/// How long a claim may live besides publishing and settling.
 const GRACE: Duration = Duration::from_secs(1);
+/// The longest wait for a route that says nothing while others answer, unless its answers are known to take longer.
+const LAGGARD: Duration = Duration::from_millis(250);
 
 impl RelayConfig {
-    /// Returns how long publishing takes at most.
-    pub(super) fn publish_within(&self) -> Duration {
-        self.publish_timeout + GRACE
+    /// Returns how long a claim may live whose publish takes `publish` at most: that, and about as long again as a quick
+    /// publish for everything around it.
+    pub(super) fn claim_lifetime(&self, publish: Duration) -> Duration {
+        publish + self.publish_timeout + GRACE
     }
 
-    /// Returns how long a claim may live: as long as publishing takes, and about as long again for everything around it.
-    pub(super) fn claim_lifetime(&self) -> Duration {
-        2 * self.publish_timeout + GRACE
+    /// Returns how long a route that says nothing is waited for while others answer.
+    pub(super) fn laggard(&self) -> Duration {
+        LAGGARD.min(self.publish_timeout / 2)
     }
 
     pub(super) fn settle_policy(&self) -> SettlePolicy {

@@ -9,33 +9,45 @@ pub enum Verdict {
     Publish,
     /// The event's own fault: count an attempt, wait, and in the end set it aside.
     Charge,
-    /// Perhaps stored while its neighbours certainly were: wait out of their way, count nothing, send it again.
+    /// Not acknowledged while its neighbours were: wait out of their way, count nothing, send it again.
     Defer,
-    /// The bus's fault: give it back untouched and slow the relay down.
+    /// The bus's fault: give it back untouched, leave its route alone, and slow the relay down.
     Hold,
     /// Its route's fault: give it back untouched and leave the route alone for a while.
     PauseRoute,
 }
 
+/// Who took an event lately, where another was not acknowledged.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Acked {
+    /// Its own route, in the same batch or while it was on its way.
+    ItsRoute,
+    /// Another route, in the same batch or a moment ago.
+    OtherRoutes,
+    /// None.
+    Nobody,
+}
+
 /// Decides what to do with one event.
 ///
-/// `failure` is the kind of its failed receipt, `None` when it was acknowledged. `others_acked` says whether the bus
-/// acknowledged any event of the same batch: then a lost answer is this event's trouble, otherwise it is an outage.
+/// `failure` is the kind of its failed receipt, `None` when it was acknowledged. An outage is what concerns all routes: as
+/// long as another one takes events, a failure is the route's trouble, and where its own one does, the event's.
 ///
-/// | receipt | some of the batch acknowledged | none acknowledged |
-/// |---|---|---|
-/// | acknowledged | `Publish` | - |
-/// | `Rejected` | `Charge` | `Charge` |
-/// | `NoRoute` | `PauseRoute` | `PauseRoute` |
-/// | `Unknown` | `Defer` | `Hold` |
-/// | `Unavailable` | `Hold` | `Hold` |
-pub fn decide(failure: Option<BusErrorKind>, others_acked: bool) -> Verdict {
-    match failure {
-        None => Verdict::Publish,
-        Some(BusErrorKind::Rejected) => Verdict::Charge,
-        Some(BusErrorKind::NoRoute) => Verdict::PauseRoute,
-        Some(BusErrorKind::Unknown) if others_acked => Verdict::Defer,
-        Some(BusErrorKind::Unknown | BusErrorKind::Unavailable) => Verdict::Hold,
+/// | receipt | its route acknowledged others | other routes did | nobody did |
+/// |---|---|---|---|
+/// | acknowledged | `Publish` | - | - |
+/// | `Rejected` | `Charge` | `Charge` | `Charge` |
+/// | `NoRoute` | `PauseRoute` | `PauseRoute` | `PauseRoute` |
+/// | `Unknown` | `Defer` | `PauseRoute` | `Hold` |
+/// | `Unavailable` | `Defer` | `PauseRoute` | `Hold` |
+pub fn decide(failure: Option<BusErrorKind>, acked: Acked) -> Verdict {
+    match (failure, acked) {
+        (None, _) => Verdict::Publish,
+        (Some(BusErrorKind::Rejected), _) => Verdict::Charge,
+        (Some(BusErrorKind::NoRoute), _) => Verdict::PauseRoute,
+        (Some(BusErrorKind::Unknown | BusErrorKind::Unavailable), Acked::ItsRoute) => Verdict::Defer,
+        (Some(BusErrorKind::Unknown | BusErrorKind::Unavailable), Acked::OtherRoutes) => Verdict::PauseRoute,
+        (Some(BusErrorKind::Unknown | BusErrorKind::Unavailable), Acked::Nobody) => Verdict::Hold,
     }
 }
 
@@ -43,22 +55,23 @@ pub fn decide(failure: Option<BusErrorKind>, others_acked: bool) -> Verdict {
 mod tests {
     use super::*;
 
+    const EVERYBODY: [Acked; 3] = [Acked::ItsRoute, Acked::OtherRoutes, Acked::Nobody];
+
     #[test]
     fn every_row_of_the_table() {
         use BusErrorKind::*;
+        use Verdict::*;
         let table = [
-            (None, true, Verdict::Publish),
-            (Some(Rejected), true, Verdict::Charge),
-            (Some(Rejected), false, Verdict::Charge),
-            (Some(NoRoute), true, Verdict::PauseRoute),
-            (Some(NoRoute), false, Verdict::PauseRoute),
-            (Some(Unknown), true, Verdict::Defer),
-            (Some(Unknown), false, Verdict::Hold),
-            (Some(Unavailable), true, Verdict::Hold),
-            (Some(Unavailable), false, Verdict::Hold),
+            (None, [Publish, Publish, Publish]),
+            (Some(Rejected), [Charge, Charge, Charge]),
+            (Some(NoRoute), [PauseRoute, PauseRoute, PauseRoute]),
+            (Some(Unknown), [Defer, PauseRoute, Hold]),
+            (Some(Unavailable), [Defer, PauseRoute, Hold]),
         ];
-        for (failure, others_acked, verdict) in table {
-            assert_eq!(decide(failure, others_acked), verdict, "{failure:?}, others acknowledged: {others_acked}");
+        for (failure, verdicts) in table {
+            for (acked, verdict) in EVERYBODY.into_iter().zip(verdicts) {
+                assert_eq!(decide(failure, acked), verdict, "{failure:?}, acknowledged: {acked:?}");
+            }
         }
         let kinds = table.iter().filter_map(|row| row.0).collect::<std::collections::HashSet<_>>();
         assert_eq!(kinds.len(), BusErrorKind::ALL.len(), "a kind has no row");
@@ -67,9 +80,18 @@ mod tests {
     #[test]
     fn only_the_events_own_fault_is_charged() {
         for kind in BusErrorKind::ALL {
-            for others_acked in [true, false] {
-                let charged = decide(Some(kind), others_acked) == Verdict::Charge;
+            for acked in EVERYBODY {
+                let charged = decide(Some(kind), acked) == Verdict::Charge;
                 assert_eq!(charged, kind == BusErrorKind::Rejected, "{kind:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn it_is_no_outage_while_any_route_takes_events() {
+        for kind in BusErrorKind::ALL {
+            for acked in [Acked::ItsRoute, Acked::OtherRoutes] {
+                assert_ne!(decide(Some(kind), acked), Verdict::Hold, "{kind:?}, acknowledged: {acked:?}");
             }
         }
     }

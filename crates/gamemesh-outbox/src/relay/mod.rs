@@ -31,13 +31,21 @@ mod batch_size;
 mod breaker;
 mod claim;
 mod config;
+mod contain;
 mod decide;
 mod judge;
 mod observe;
 mod prune;
 mod publish;
+mod rehearse;
 mod routes;
 mod run;
+mod settle_size;
+mod trial;
+mod unwritten;
+mod watch;
+mod well;
+mod window;
 
 use std::sync::Arc;
 
@@ -48,15 +56,23 @@ use tracing::{Instrument, info_span};
 pub use self::backoff::Backoff;
 use self::batch_size::BatchSize;
 use self::breaker::Breaker;
-use self::claim::{Batch, Claiming, Slot};
+use self::claim::{Batch, Claiming, Slot, Tried};
 pub use self::config::RelayConfig;
-pub use self::decide::{Verdict, decide};
-use self::judge::Judged;
+pub use self::contain::Panicked;
+use self::contain::PanickedTurns;
+pub use self::decide::{Acked, Verdict, decide};
+use self::judge::{Judged, Sent};
 pub use self::prune::{PruneConfig, prune};
+use self::rehearse::{REHEARSAL, Rehearsed};
 use self::routes::PausedRoutes;
 pub use self::run::RelayError;
+use self::settle_size::SettleSize;
+use self::unwritten::UnwrittenEvents;
+pub use self::watch::Watch;
+use self::well::Well;
+use self::window::{Carried, Window};
 use crate::bus::BusPublisher;
-use crate::store::{Outcome, Store, StoreError};
+use crate::store::{Outcome, Store, StoreError, StoreErrorKind};
 use crate::telemetry::Telemetry;
 
 /// Carries committed events from one store to one bus.
@@ -76,6 +92,13 @@ struct Inner {
     /// Opens while the store is down.
     store_breaker: Breaker,
     paused: PausedRoutes,
+    well: Arc<Well>,
+    window: Window,
+    /// Of the batches of routes that answer, slower than others can wait.
+    slow_window: Window,
+    unwritten: UnwrittenEvents,
+    settle_size: SettleSize,
+    panicked: PanickedTurns,
 }
 
 /// What one turn of the loop came to.
@@ -83,9 +106,20 @@ enum Turn {
     /// Nothing was due, or nothing more is wanted.
     Idle,
     /// A batch was carried.
-    Carried,
+    Carried(Written),
     /// The bus is down.
     Outage,
+}
+
+/// What could be written of a batch.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Written {
+    /// What could be expected.
+    Well,
+    /// Hardly anything, which may be its own doing.
+    NotThis,
+    /// Nothing, as of the batches before: it is tried again after such waits.
+    Nothing(Backoff),
 }
 
 impl Relay {
@@ -98,7 +132,13 @@ impl Relay {
             claiming: Claiming::new(BatchSize::new(config.batch_size, config.batch_size_max)),
             bus_breaker: Breaker::new(config.outage),
             store_breaker: Breaker::new(config.outage),
-            paused: PausedRoutes::new(config.outage),
+            paused: PausedRoutes::new(config.outage, config.publish_timeout),
+            well: Arc::default(),
+            window: Window::new(&config),
+            slow_window: Window::new(&config),
+            unwritten: UnwrittenEvents::new(REHEARSAL),
+            settle_size: SettleSize::default(),
+            panicked: PanickedTurns::default(),
             config,
         };
         Self { inner: Arc::new(inner) }
@@ -108,27 +148,76 @@ impl Relay {
 impl Inner {
     /// Claims a batch and carries it.
     async fn turn(&self, slot: Slot<'_>, stopping: &CancellationToken) -> Result<Turn, StoreError> {
-        let Some(batch) = self.claim(slot, stopping).await? else { return Ok(Turn::Idle) };
+        let claimed = self.claim(slot, stopping).await.inspect_err(|error| self.telemetry.not_claimed(error));
+        let Some(batch) = claimed? else { return Ok(Turn::Idle) };
         let span = info_span!("outbox.poll", count = batch.events.len());
-        self.carry(batch).instrument(span).await
+        self.carry(batch, stopping).instrument(span).await
     }
 
     /// Publishes a batch, decides about each event, and settles the claim.
-    async fn carry(&self, mut batch: Batch<'_>) -> Result<Turn, StoreError> {
-        let receipts = self.publish(&mut batch).await;
-        let Judged { outcomes, outage } = self.judge(&batch.events, &receipts);
-        self.claiming.learn(&batch, outage);
-        self.settle(batch, outcomes).await?;
-        Ok(if outage { Turn::Outage } else { Turn::Carried })
+    async fn carry(&self, mut batch: Batch<'_>, stopping: &CancellationToken) -> Result<Turn, StoreError> {
+        let rehearsed = self.rehearse(&mut batch).await?;
+        let withheld = rehearsed.withholds_any();
+        let sent = self.publish(&mut batch, stopping).await;
+        let Judged { outcomes, outage, late } = self.judge(&batch.events, &sent, batch.tried.lane());
+        self.learn(&batch, &sent, outage, late);
+        let written = self.settle(batch, outcomes, rehearsed).await?;
+        Ok(match withheld || sent.receipts.iter().any(Option::is_some) {
+            _ if outage => Turn::Outage,
+            true => Turn::Carried(written),
+            false => {
+                self.claiming.gave_back();
+                Turn::Idle
+            }
+        })
     }
 
-    async fn settle(&self, batch: Batch<'_>, outcomes: Vec<Outcome>) -> Result<(), StoreError> {
+    /// Learns from a batch how large the next ones may be.
+    fn learn(&self, batch: &Batch<'_>, sent: &Sent, outage: bool, late: bool) {
+        let Sent { size, answers, .. } = *sent;
+        match batch.tried {
+            Tried::All | Tried::OneOfEachRoute => {
+                self.claiming.learn(batch, outage);
+                if self.window.learn(Carried { size, answers, late }) {
+                    self.telemetry.path_is_slow(&batch.events, self.config.publish_timeout);
+                }
+            }
+            Tried::Slow => {
+                self.slow_window.learn(Carried { size, answers, late: late || answers.is_none() });
+            }
+            // A route in trouble says nothing of the others.
+            Tried::OneOfEachPaused(_) => {}
+        }
+    }
+
+    async fn settle(
+        &self,
+        batch: Batch<'_>,
+        outcomes: Vec<Outcome>,
+        rehearsed: Rehearsed,
+    ) -> Result<Written, StoreError> {
+        let (outcomes, tried) = rehearsed.settling(&batch, outcomes);
         self.telemetry.settling(&batch.history, &outcomes);
         let started = Instant::now();
         let policy = self.config.settle_policy();
+        let writing = self.telemetry.writing_outcomes();
         let settle = batch.claim.settle(outcomes, &policy);
-        let settled = settle.instrument(info_span!("outbox.mark_published")).await?;
+        let settled = match settle.instrument(info_span!("outbox.mark_published")).await {
+            Ok(settled) => settled,
+            Err(error) => {
+                writing.failed(&error);
+                return self.learn_of_failure(&tried, error);
+            }
+        };
         self.telemetry.settled(batch.history, started.elapsed(), &settled);
-        Ok(())
+        if let Some(reason) = settled.all_lost() {
+            let error = StoreError::new(StoreErrorKind::Unavailable, format!("cannot settle events: {reason}"));
+            writing.failed(&error);
+            // Somebody else has them now, or they are written: that says nothing of what can be.
+            self.unwritten.failed();
+            return Err(error);
+        }
+        drop(writing);
+        Ok(self.learn_what_is_written(tried, started, &settled))
     }
 }

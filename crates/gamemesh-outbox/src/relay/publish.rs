@@ -1,69 +1,183 @@
-use std::time::Duration;
+use std::sync::Arc;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{Span, field, info_span};
 
 use super::Inner;
-use super::claim::Batch;
-use crate::bus::{BusError, BusErrorKind, BusPublisher, Receipt};
+use super::claim::{Batch, Tried};
+use super::judge::{Answers, Sent};
+use super::window::Size;
+use crate::bus::{BusError, BusErrorKind, Patience, Receipt, Terms};
 use crate::carrier::{inject_carrier, resume_from_carrier};
 use crate::event::Event;
-use crate::validate::Validator;
+use crate::store::Route;
+
+/// A route that says nothing is waited for so many times as long as the slowest of its answers lately.
+const LAGGARD_ANSWERS: u32 = 10;
+
+/// What is done with an event of a batch.
+enum Fate {
+    Send,
+    /// It stays as it is: its route rests, or another event of it is tried.
+    Keep,
+    /// No bus could carry it, and no client library is to see it.
+    Reject(BusError),
+}
 
 impl Inner {
-    /// Publishes the events of `batch` and returns one receipt for each, in order.
-    pub(super) async fn publish(&self, batch: &mut Batch<'_>) -> Vec<Receipt> {
-        let Batch { history, events, .. } = batch;
+    /// Publishes the events of `batch` and returns what became of them: one receipt for each that was sent or rejected, in
+    /// order.
+    pub(super) async fn publish(&self, batch: &mut Batch<'_>, stopping: &CancellationToken) -> Sent {
+        let mut fates = self.fates(batch);
+        self.keep_what_needs_more_time(batch, &mut fates);
+        let sent =
+            || batch.events.iter().zip(&fates).filter(|(_, fate)| matches!(fate, Fate::Send)).map(|(event, _)| event);
+        let size = Size {
+            events: u32::try_from(sent().count()).unwrap_or(u32::MAX),
+            bytes: sent().map(|event| event.payload.len() as u64).sum(),
+        };
+        let routes = distinct_routes(sent());
         let started = Instant::now();
-        let in_flight = self.telemetry.in_flight(history, events.len());
-        let receipts = publish(&*self.bus, &self.config.validator, self.config.publish_within(), events).await;
-        drop(in_flight);
-        self.telemetry.published(history, started.elapsed(), events, &receipts);
-        receipts
+        let ahead = batch.flight.load(size.bytes);
+        let awaited = batch.tried.lane().is_none().then(|| self.well.await_answer(routes.clone()));
+        let terms = self.terms(batch, routes, ahead);
+        let in_flight = self.telemetry.in_flight(&batch.history, size.events as usize);
+        let publishing = (size.events > 0).then(|| self.telemetry.publishing());
+        let (receipts, answers) = self.send_chosen(terms, stopping, fates, &mut batch.events).await;
+        drop((in_flight, awaited, publishing));
+        let took = started.elapsed();
+        self.telemetry.published(&batch.history, took, &batch.events, &receipts);
+        Sent { receipts, took, size, answers }
+    }
+
+    /// Decides which events of `batch` are sent.
+    fn fates(&self, batch: &Batch<'_>) -> Vec<Fate> {
+        let mut tried: Vec<&Event> = Vec::new();
+        let mut fate = |event| {
+            if let Err(invalid) = self.config.validator.event(event) {
+                return Fate::Reject(BusError::new(BusErrorKind::Rejected, invalid.to_string()));
+            }
+            if self.paused.waits(event).is_some() {
+                return Fate::Keep;
+            }
+            let one_each = match batch.tried {
+                Tried::All | Tried::Slow => false,
+                Tried::OneOfEachRoute => true,
+                Tried::OneOfEachPaused(_) => self.paused.knows(event),
+            };
+            if one_each && tried.iter().any(|tried| tried.has_route_of(event)) {
+                return Fate::Keep;
+            }
+            tried.push(event);
+            Fate::Send
+        };
+        batch.events.iter().map(&mut fate).collect()
+    }
+
+    /// A batch whose bytes need more time than its claim has is left to the next one, which has it.
+    fn keep_what_needs_more_time(&self, batch: &Batch<'_>, fates: &mut [Fate]) {
+        let sent = batch.events.iter().zip(&*fates).filter(|(_, fate)| matches!(fate, Fate::Send));
+        let bytes: u64 = sent.map(|(event, _)| event.payload.len() as u64).sum();
+        if self.config.publish_timeout + batch.flight.window().time_for(bytes) <= batch.publish_within {
+            return;
+        }
+        batch.flight.window().make_time_for(bytes);
+        fates.iter_mut().filter(|fate| matches!(fate, Fate::Send)).for_each(|fate| *fate = Fate::Keep);
+    }
+
+    fn terms(&self, batch: &Batch<'_>, routes: Vec<Route>, ahead: u64) -> Terms {
+        let patient = batch.tried.lane().is_some();
+        let well = self.well.clone();
+        let known = well.answer(&routes);
+        let others_answered: Arc<dyn Fn(Instant) -> bool + Send + Sync> =
+            Arc::new(move |since| well.others_since(since, &routes));
+        Terms {
+            silence: if patient { batch.publish_within } else { self.config.publish_timeout },
+            pace: batch.flight.window().pace(),
+            ahead,
+            ends_in: batch.publish_within,
+            // Who tries a route that is in trouble is there to wait for it.
+            laggard: if patient { batch.publish_within } else { self.config.laggard().max(LAGGARD_ANSWERS * known) },
+            others_answered: (!patient).then_some(others_answered),
+        }
+    }
+
+    /// Publishes those of `events` that are to be sent; each runs in a span that continues its own trace.
+    async fn send_chosen(
+        &self,
+        terms: Terms,
+        stopping: &CancellationToken,
+        fates: Vec<Fate>,
+        events: &mut [Event],
+    ) -> (Vec<Option<Receipt>>, Option<Answers>) {
+        let spans = events.iter_mut().zip(&fates);
+        let spans: Vec<Span> =
+            spans.map(|(event, fate)| if let Fate::Keep = fate { Span::none() } else { open_span(event) }).collect();
+        let (receipts, answers) = if fates.iter().all(|fate| matches!(fate, Fate::Send)) {
+            let (receipts, answers) = self.send_contained(terms, stopping, events).await;
+            (receipts.into_iter().map(Some).collect(), answers)
+        } else {
+            let chosen = events.iter().zip(&fates).filter(|(_, fate)| matches!(fate, Fate::Send));
+            let chosen: Vec<Event> = chosen.map(|(event, _)| event.clone()).collect();
+            let (sent, answers) = self.send_contained(terms, stopping, &chosen).await;
+            let mut sent = sent.into_iter();
+            let mut next = || sent.next().expect("one receipt for each event that was sent");
+            let receipt = |fate| match fate {
+                Fate::Send => Some(next()),
+                Fate::Keep => None,
+                Fate::Reject(error) => Some(Err(error)),
+            };
+            (fates.into_iter().map(receipt).collect::<Vec<_>>(), answers)
+        };
+        for (span, receipt) in spans.iter().zip(receipts.iter()) {
+            receipt.iter().for_each(|receipt| close_span(span, receipt));
+        }
+        (receipts, answers)
+    }
+
+    /// Sends a batch; whatever an adapter does, there is one receipt for each event afterwards. Once the relay is
+    /// `stopping` nothing is waited for any longer than usual.
+    pub(super) async fn send(
+        &self,
+        terms: Terms,
+        stopping: &CancellationToken,
+        events: &[Event],
+    ) -> (Vec<Receipt>, Option<Answers>) {
+        if events.is_empty() {
+            return (Vec::new(), None);
+        }
+        let patience = Patience::new(events, terms);
+        let started = Instant::now();
+        let mut published = self.bus.publish_patiently(events, &patience);
+        let receipts = tokio::select! {
+            biased;
+            receipts = &mut published => receipts,
+            () = stopping.cancelled() => {
+                patience.end_in(self.config.publish_timeout);
+                published.await
+            }
+        };
+        if receipts.len() != events.len() {
+            let lost = |_: &Event| Err(BusError::new(BusErrorKind::Unknown, "the bus adapter lost a receipt"));
+            return (events.iter().map(lost).collect(), None);
+        }
+        // An adapter that tells of no answer has them all at the end.
+        let at_once = || receipts.iter().any(Result::is_ok).then(|| (started.elapsed(), started.elapsed()));
+        let answers = patience.answers().or_else(at_once);
+        (receipts, answers)
     }
 }
 
-/// Publishes `events`. Those that no bus could carry are rejected here, so that no client library sees them; each of the
-/// others runs in a span that continues its own trace.
-async fn publish(
-    bus: &dyn BusPublisher,
-    validator: &Validator,
-    within: Duration,
-    events: &mut [Event],
-) -> Vec<Receipt> {
-    let rejected: Vec<Option<BusError>> = events.iter().map(|event| reject(validator, event)).collect();
-    let spans: Vec<Span> = events.iter_mut().map(open_span).collect();
-    let receipts = if rejected.iter().all(Option::is_none) {
-        send(bus, within, events).await
-    } else {
-        let accepted = events.iter().zip(&rejected).filter(|(_, rejected)| rejected.is_none());
-        let accepted: Vec<Event> = accepted.map(|(event, _)| event.clone()).collect();
-        let mut sent = send(bus, within, &accepted).await.into_iter();
-        let mut next = || sent.next().expect("one receipt for each event that was sent");
-        rejected.into_iter().map(|rejected| rejected.map_or_else(&mut next, Err)).collect()
-    };
-    for (span, receipt) in spans.iter().zip(&receipts) {
-        close_span(span, receipt);
+/// Lists each route once.
+fn distinct_routes<'a>(events: impl Iterator<Item = &'a Event>) -> Vec<Route> {
+    let mut routes: Vec<Route> = Vec::new();
+    for event in events {
+        if !routes.iter().rev().any(|route| route.is_of(event)) {
+            routes.push(Route::of(event));
+        }
     }
-    receipts
-}
-
-fn reject(validator: &Validator, event: &Event) -> Option<BusError> {
-    validator.event(event).err().map(|invalid| BusError::new(BusErrorKind::Rejected, invalid.to_string()))
-}
-
-/// Sends a batch; whatever an adapter does, there is one receipt for each event afterwards.
-async fn send(bus: &dyn BusPublisher, within: Duration, events: &[Event]) -> Vec<Receipt> {
-    if events.is_empty() {
-        return Vec::new();
-    }
-    let published = tokio::time::timeout(within, bus.publish(events)).await;
-    let lost = |what: &str| events.iter().map(|_| Err(BusError::new(BusErrorKind::Unknown, what))).collect();
-    match published {
-        Ok(receipts) if receipts.len() == events.len() => receipts,
-        Ok(_) => lost("the bus adapter lost a receipt"),
-        Err(_) => lost("the bus adapter did not return in time"),
-    }
+    routes
 }
 
 /// Opens `outbox.publish <topic>` as a child of the span that inserted the row, and makes it the parent of what the

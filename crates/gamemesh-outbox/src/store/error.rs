@@ -1,5 +1,7 @@
 use std::error::Error;
 
+use crate::error_chain::bounded_line;
+
 /// What the caller can do about a failed store operation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum StoreErrorKind {
@@ -7,6 +9,13 @@ pub enum StoreErrorKind {
     Unavailable,
     /// Trying again cannot help: the schema is not one this version can use, or the settings are wrong.
     Unusable,
+    /// What was asked for is refused, and would be again: text that the database's encoding does not have, a time that it
+    /// does not know, a constraint or a trigger.
+    Refused,
+    /// The login lacks a privilege.
+    NotGranted,
+    /// As much is asked at the same time as may be.
+    Busy,
 }
 
 /// A store operation that did not happen.
@@ -21,7 +30,7 @@ pub struct StoreError {
 impl StoreError {
     /// Says in `message` what was being done; it must hold no secret.
     pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: bounded_line(&message.into()), source: None }
     }
 
     /// Keeps the driver's error as the cause.

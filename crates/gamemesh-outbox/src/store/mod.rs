@@ -7,13 +7,18 @@
 mod compose;
 pub mod dead_letters;
 mod error;
+#[cfg(all(feature = "doctor", feature = "sql"))]
+mod examine;
 pub mod memory;
 #[cfg(feature = "sql")]
 mod migrate;
 pub mod overview;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+mod prune;
 pub mod schema;
+#[cfg(feature = "sql")]
+mod sieve;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
@@ -26,9 +31,12 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use self::error::{StoreError, StoreErrorKind};
+pub use self::prune::{Prune, Pruned, Stays};
 #[cfg(feature = "doctor")]
 use crate::diagnosis::Check;
+use crate::error_chain::bounded_line;
 use crate::event::Event;
+use crate::troubles::Trouble;
 use crate::validate::Invalid;
 
 /// What a person should know of a kind of store.
@@ -68,9 +76,14 @@ pub trait Claim: fmt::Debug + Send + 'static {
     /// Says whether the claim ended at one of its limits, so that more may be due already.
     fn more_due(&self) -> bool;
 
-    /// Records one outcome for each claimed event, in claim order, in one transaction, and ends the claim.
+    /// Says which of the first `most` events could not be recorded as published now: it tries to, and takes it back.
+    async fn rehearse(&mut self, most: usize, policy: &SettlePolicy) -> Result<Vec<Unwritten>, StoreError>;
+
+    /// Records one outcome for each claimed event, in claim order, and ends the claim.
     ///
-    /// On an error nothing is recorded: the events are free again and will be published once more, with the same ids.
+    /// An event whose outcome the store refuses to take, for whatever reason, fails none of the others: it comes back in
+    /// [`Settled::unwritten`]. On an error it is not known to be recorded what became of any: the events are free again, and
+    /// those that are not recorded will be published once more, with the same ids.
     ///
     /// # Panics
     ///
@@ -117,10 +130,19 @@ pub struct ClaimLimit {
     pub lifetime: Duration,
     /// Routes to leave alone for now.
     pub except: Vec<Route>,
+    /// Single events to leave alone for now, a few hundred at most.
+    pub except_ids: Vec<Uuid>,
+}
+
+impl ClaimLimit {
+    /// Says whether `event` is left alone for now.
+    pub fn excepts(&self, event: &Event) -> bool {
+        self.except_ids.contains(&event.id) || self.except.contains(&Route::of(event))
+    }
 }
 
 /// Where an event goes: the unit in which a bus may have no place for events while others go through.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Route {
     /// The topic.
     pub topic: String,
@@ -132,6 +154,19 @@ impl Route {
     /// Returns the route of `event`.
     pub fn of(event: &Event) -> Self {
         Self { topic: event.topic.clone(), event_type: event.event_type.clone() }
+    }
+
+    /// Says whether this is the route of `event`.
+    pub fn is_of(&self, event: &Event) -> bool {
+        self.topic == event.topic && self.event_type == event.event_type
+    }
+}
+
+/// Topic and type; the topic alone where the type is empty.
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.topic)?;
+        if self.event_type.is_empty() { Ok(()) } else { write!(f, " {}", self.event_type) }
     }
 }
 
@@ -155,6 +190,26 @@ pub enum Outcome {
     },
     /// Not its fault: as if it had never been claimed.
     Released,
+    /// It was not sent, because what becomes of it could not be recorded: the reason is kept in `last_error`, it waits for
+    /// `retry_in`, and nothing is counted.
+    Withheld {
+        /// What to keep in `last_error`.
+        reason: String,
+        /// How long it waits.
+        retry_in: Duration,
+    },
+}
+
+impl Outcome {
+    /// Returns how long the event waits before it is due again, if it does.
+    pub fn retry_in(&self) -> Option<Duration> {
+        match self {
+            Self::Charged { retry_in, .. } | Self::Deferred { retry_in } | Self::Withheld { retry_in, .. } => {
+                Some(*retry_in)
+            }
+            Self::Published | Self::Released => None,
+        }
+    }
 }
 
 /// How outcomes become states.
@@ -209,7 +264,44 @@ pub struct Settled {
     pub retrying: u64,
     /// The rows that reached the maximum and are FAILED.
     pub dead_lettered: Vec<Uuid>,
+    /// The rows that the store refused to change as it was asked to.
+    pub unwritten: Vec<Unwritten>,
 }
+
+impl Settled {
+    /// Says why, where nothing is known to be written because the claim was lost.
+    pub fn all_lost(&self) -> Option<&str> {
+        let nothing = self.published == 0 && self.retrying == 0 && self.dead_lettered.is_empty();
+        let all_lost = nothing && self.unwritten.iter().all(|unwritten| unwritten.left == Left::Lost);
+        self.unwritten.first().filter(|_| all_lost).map(|unwritten| unwritten.reason.as_str())
+    }
+}
+
+/// An event whose outcome the store did not take.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Unwritten {
+    /// Which one.
+    pub id: Uuid,
+    /// Why, in the store's words: one line, bounded.
+    pub reason: String,
+    /// What became of its row.
+    pub left: Left,
+}
+
+/// What became of a row whose outcome was not written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Left {
+    /// It waits for a while, with the reason in `last_error`.
+    Waiting,
+    /// The store refused to change anything about it.
+    Refused,
+    /// The claim lost it: it is free, or somebody else holds it, or it was written and nobody said so.
+    Lost,
+}
+
+/// Charged attempts from which on a PENDING event is failing: it is not unlucky, somebody has to look at it. Migration 0011 and
+/// the statements that count such events say the same number.
+pub const FAILING_ATTEMPTS: i32 = 3;
 
 /// What is in the table.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -218,16 +310,13 @@ pub struct Backlog {
     pub pending: u64,
     /// FAILED rows.
     pub failed: u64,
+    /// PENDING rows that were charged [`FAILING_ATTEMPTS`] attempts or more; above 100,000 they may not be counted further.
+    pub failing: u64,
+    /// PENDING rows that nobody has tried yet and that are due only in more than a minute: meant so, or written by a clock
+    /// that was ahead. Above 100,000 they may not be counted further.
+    pub due_later: u64,
     /// Age of the oldest due PENDING row, since it became due; zero when there is none.
     pub oldest_due_age: Duration,
-}
-
-/// Removes old PUBLISHED rows.
-#[async_trait]
-pub trait Prune: Send + Sync + 'static {
-    /// Removes up to `limit` PUBLISHED rows whose `published_at` is more than `retention` ago, by the store's clock, and
-    /// returns how many. Never touches a row in another state.
-    async fn prune(&self, retention: Duration, limit: u32) -> Result<u64, StoreError>;
 }
 
 /// Says whether a store or a bus can be reached.
@@ -235,6 +324,29 @@ pub trait Prune: Send + Sync + 'static {
 pub trait HealthCheck: Send + Sync + 'static {
     /// Asks it, and explains in one line (no secrets) why it cannot be used.
     async fn check(&self) -> Result<(), String>;
+
+    /// Lists what it knows to be amiss although it can be used. Asks nobody.
+    fn troubles(&self) -> Vec<Trouble> {
+        Vec::new()
+    }
+}
+
+/// How long a row waits at first whose outcome cannot be written, where at least that can be.
+const UNWRITTEN_RETRY_IN: Duration = Duration::from_secs(10);
+
+/// What a row is told to have changed that did not, although nothing failed.
+#[cfg(feature = "sql")]
+const LEFT_AS_IT_WAS: &str = "it was left as it was, without an error; hint: is there a trigger, a rule or a row security policy on outbox_events?";
+
+/// What `last_error` keeps of an event whose `outcome` cannot be written; `None` if that is all that was to be written.
+fn unwritten_text(outcome: &Outcome, reason: &str) -> Option<String> {
+    let text = match outcome {
+        Outcome::Published => format!("delivered, but that cannot be written: {reason}"),
+        Outcome::Charged { error, .. } => format!("a failed attempt cannot be counted: {reason}; the attempt: {error}"),
+        Outcome::Deferred { .. } => format!("it cannot be made to wait: {reason}"),
+        Outcome::Released | Outcome::Withheld { .. } => return None,
+    };
+    Some(last_error_text(&text))
 }
 
 /// Says that a payload was not loaded because of its size.
@@ -242,15 +354,13 @@ pub(crate) fn payload_too_large(max: u64, got: u64) -> String {
     Invalid::PayloadTooLarge { max, got }.to_string()
 }
 
-/// The most of an error that `last_error` keeps, in bytes.
-const LAST_ERROR_BYTES_MAX: usize = 1000;
+/// Reduces a text to what every database can write, whatever its encoding.
+#[cfg(feature = "postgres")]
+fn ascii_text(text: &str) -> String {
+    text.replace('…', "...").chars().map(|c| if c.is_ascii() { c } else { '?' }).collect()
+}
 
-/// Makes any error text fit for `last_error`: one line, no control characters, bounded.
+/// Makes any error text fit for `last_error`.
 pub(crate) fn last_error_text(error: &str) -> String {
-    let mut text: String = error.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.len() > LAST_ERROR_BYTES_MAX {
-        text.truncate(text.floor_char_boundary(LAST_ERROR_BYTES_MAX));
-        text.push('…');
-    }
-    text
+    bounded_line(error)
 }

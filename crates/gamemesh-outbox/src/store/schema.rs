@@ -43,6 +43,12 @@ pub trait Schema: Send + Sync + 'static {
     /// are taken over.
     async fn migrate_up(&self) -> Result<Vec<i64>, StoreError>;
 
+    /// Mends what the migrations made and somebody moved since, without a migration: code in the database that works in
+    /// another place than its tables. Returns what was mended. [`migrate_up`](Self::migrate_up) does so too.
+    async fn mend(&self) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
+    }
+
     /// Takes back the migrations above `target`, newest first, and returns their versions.
     async fn migrate_down(&self, target: i64) -> Result<Vec<i64>, StoreError>;
 }

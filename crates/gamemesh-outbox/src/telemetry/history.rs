@@ -8,9 +8,9 @@
 //! | `started` | |
 //! | `claimed` | `claim`, `took_ns`, `ids` |
 //! | `sending` | `claim` |
-//! | `receipts` | `claim`, `receipts`: the outcomes of `publish_attempts_total`, one for each id |
-//! | `settling` | `claim`, `outcomes`: `published`, `charged`, `deferred` or `released`, one for each id |
-//! | `settled` | `claim`, `published` (rows), `dead_lettered` (ids) |
+//! | `receipts` | `claim`, `receipts`: the outcomes of `publish_attempts_total`, `unsent` or `withheld`, one for each id |
+//! | `settling` | `claim`, `outcomes`: `published`, `charged`, `deferred`, `withheld` or `released`, one for each id |
+//! | `settled` | `claim`, `published` (rows), `dead_lettered` (ids), `unwritten` (ids) |
 //! | `abandoned` | `claim`: it ended without a confirmed settlement |
 //! | `stop requested` | |
 //!
@@ -29,7 +29,8 @@ use crate::bus::Receipt;
 use crate::event::Event;
 use crate::store::{Outcome, Settled};
 
-const TARGET: &str = "gamemesh_outbox::history";
+/// The target of these events.
+pub const HISTORY_TARGET: &str = "gamemesh_outbox::history";
 
 /// The history of one relay.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub(super) struct History {
 pub(crate) struct ClaimHistory {
     relay: Arc<str>,
     claim: u64,
+    /// The places of the events that are not sent.
+    withheld: Vec<usize>,
     settled: bool,
 }
 
@@ -52,49 +55,62 @@ impl History {
     }
 
     pub(super) fn started(&self) {
-        trace!(target: TARGET, relay = &*self.relay, "started");
+        trace!(target: HISTORY_TARGET, relay = &*self.relay, "started");
     }
 
     pub(super) fn stop_requested(&self) {
-        trace!(target: TARGET, relay = &*self.relay, "stop requested");
+        trace!(target: HISTORY_TARGET, relay = &*self.relay, "stop requested");
     }
 
     pub(super) fn claimed(&self, took: Duration, events: &[Event]) -> ClaimHistory {
         let claim = self.claims.fetch_add(1, Ordering::Relaxed);
         let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let ids = List(events, event_id);
-        trace!(target: TARGET, relay = &*self.relay, claim, took_ns, %ids, "claimed");
-        ClaimHistory { relay: self.relay.clone(), claim, settled: false }
+        trace!(target: HISTORY_TARGET, relay = &*self.relay, claim, took_ns, %ids, "claimed");
+        ClaimHistory { relay: self.relay.clone(), claim, withheld: Vec::new(), settled: false }
     }
 }
 
 impl ClaimHistory {
     pub(super) fn sending(&self) {
-        trace!(target: TARGET, relay = &*self.relay, claim = self.claim, "sending");
+        trace!(target: HISTORY_TARGET, relay = &*self.relay, claim = self.claim, "sending");
     }
 
-    pub(super) fn receipts(&self, receipts: &[Receipt]) {
-        let receipts = List(receipts, outcome);
-        trace!(target: TARGET, relay = &*self.relay, claim = self.claim, %receipts, "receipts");
+    /// Notes the places of events that are not sent.
+    pub(crate) fn withholds(&mut self, places: Vec<usize>) {
+        self.withheld = places;
+    }
+
+    pub(super) fn receipts(&self, receipts: &[Option<Receipt>]) {
+        let named = receipts.iter().map(|receipt| receipt.as_ref().map_or("unsent", outcome));
+        let mut receipts: Vec<&str> = named.collect();
+        for place in &self.withheld {
+            receipts.insert(*place, "withheld");
+        }
+        let receipts = List(&receipts, |receipt: &&str| receipt.to_string());
+        trace!(target: HISTORY_TARGET, relay = &*self.relay, claim = self.claim, %receipts, "receipts");
     }
 
     pub(super) fn settling(&self, outcomes: &[Outcome]) {
         let outcomes = List(outcomes, outcome_name);
-        trace!(target: TARGET, relay = &*self.relay, claim = self.claim, %outcomes, "settling");
+        trace!(target: HISTORY_TARGET, relay = &*self.relay, claim = self.claim, %outcomes, "settling");
     }
 
     pub(super) fn settled(mut self, settled: &Settled) {
         self.settled = true;
         let dead_lettered = List(&settled.dead_lettered, Uuid::clone);
+        let unwritten = List(&settled.unwritten, |unwritten| unwritten.id);
         let published = settled.published;
-        trace!(target: TARGET, relay = &*self.relay, claim = self.claim, published, %dead_lettered, "settled");
+        trace!(
+            target: HISTORY_TARGET, relay = &*self.relay, claim = self.claim, published, %dead_lettered, %unwritten, "settled"
+        );
     }
 }
 
 impl Drop for ClaimHistory {
     fn drop(&mut self) {
         if !self.settled {
-            trace!(target: TARGET, relay = &*self.relay, claim = self.claim, "abandoned");
+            trace!(target: HISTORY_TARGET, relay = &*self.relay, claim = self.claim, "abandoned");
         }
     }
 }
@@ -109,6 +125,7 @@ fn outcome_name(outcome: &Outcome) -> &'static str {
         Outcome::Charged { .. } => "charged",
         Outcome::Deferred { .. } => "deferred",
         Outcome::Released => "released",
+        Outcome::Withheld { .. } => "withheld",
     }
 }
 

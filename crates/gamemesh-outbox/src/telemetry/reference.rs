@@ -8,7 +8,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 pub use super::about::{About, Kind, Label, Scope};
-use super::handle::{CounterBy, Handle, Info, Seconds};
+use super::handle::{CounterBy, GaugeBy, GaugeByName, Handle, Info, Seconds};
 
 /// The age past which an event is late. The alert rules call a time slice bad when the oldest due event is older, and the
 /// histogram of delivery has a bucket that ends here.
@@ -88,10 +88,22 @@ metrics! {
         answers: "Does a person have to act?",
     }
 
+    events_failing: Gauge {
+        scope: Table,
+        help: "Events that wait for another attempt after three or more that counted against them; above 100,000 an estimate",
+        answers: "Does something fail for ever that nobody set aside?",
+    }
+
+    events_due_later: Gauge {
+        scope: Table,
+        help: "Events that nobody has tried yet and that are due only in more than a minute; above 100,000 an estimate",
+        answers: "Does something wait for a time that was a mistake: a clock that was ahead, a wrong year?",
+    }
+
     backlog_counted_timestamp_seconds: Seconds {
         scope: Replica,
         help: "Unix time at which this replica last counted the table; 0 before the first time",
-        answers: "Are the three gauges above current?",
+        answers: "Are the five gauges above current?",
     }
 
     events_published: Counter {
@@ -133,6 +145,12 @@ metrics! {
         scope: Replica,
         help: "Published events removed after their retention",
         answers: "Does the table stay small?",
+    }
+
+    pruning_kept: Gauge {
+        scope: Replica,
+        help: "Published events past their retention that did not let themselves be removed when last tried",
+        answers: "Does something keep rows that should be gone?",
     }
 
     delivery_duration_seconds: Histogram {
@@ -181,13 +199,21 @@ metrics! {
 
     store_up: Gauge {
         scope: Replica,
-        help: "1 when the last turn could use the database, else 0; 0 before the first turn",
+        help: "1 when this replica can use the database, else 0: it claims, outcomes can be written, and it answers when \
+               asked; 0 before anything is known",
         answers: "Is it the database?",
+    }
+
+    outcomes_up: Gauge {
+        scope: Replica,
+        help: "0 while the database answers and lets no outcome be written, so that this replica publishes nothing, else 1",
+        answers: "Is it something in the database, and not the database?",
     }
 
     bus_up: Gauge {
         scope: Replica,
-        help: "1 when the last turn that needed the bus could use it, else 0; 1 before the first such turn",
+        help: "1 when this replica can use the bus, else 0: it takes events, and answers when asked; 1 before anything is \
+               known",
         answers: "Is it the bus?",
     }
 
@@ -195,6 +221,39 @@ metrics! {
         scope: Replica,
         help: "Turns that failed because of the database",
         answers: "Does the database fail now and then?",
+    }
+
+    outcomes_unwritten: Counter {
+        scope: Replica,
+        help: "Outcomes that the database refused to write, in earnest or in a rehearsal, each try counted",
+        answers: "Does a constraint, a trigger or a privilege keep events from being marked?",
+    }
+
+    log_lines_lost: Counter {
+        scope: Replica,
+        help: "Lines of the log that could not be written, or that nobody read in time",
+        answers: "Is the log complete?",
+    }
+
+    spans_lost: Counter {
+        scope: Replica,
+        help: "Spans that no collector took",
+        answers: "Are the traces complete?",
+    }
+
+    troubles: GaugeBy {
+        scope: Replica,
+        labels: &[Label { name: "kind", values: &["route", "place", "outcome", "pruning", "telling"] }],
+        help: "Routes, events and rows that this replica has trouble with now, by kind; those above 256 are not counted",
+        answers: "Does something small not go on while the rest does?",
+    }
+
+    route_trouble: GaugeByName {
+        scope: Replica,
+        labels: &[Label { name: "topic", values: &[] }],
+        help: "Event types of a topic that the bus takes nothing of while others go through, for the first 20 topics; `other` has \
+               the rest",
+        answers: "Which topic is it?",
     }
 
     build_info: Info {

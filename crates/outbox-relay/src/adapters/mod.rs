@@ -27,10 +27,11 @@ use gamemesh_outbox::diagnosis::{Demands, Diagnose, Finding};
 use gamemesh_outbox::store::dead_letters::DeadLetters;
 use gamemesh_outbox::store::overview::Overviews;
 use gamemesh_outbox::store::schema::{Migration, Schema};
-use gamemesh_outbox::store::{self, HealthCheck, Prune, Store};
+use gamemesh_outbox::store::{self, HealthCheck, OnPublished, Prune, Store};
 use gamemesh_outbox::{NewEvent, OutboxPublisher, error_chain};
 
 use crate::report::CommandError;
+use crate::settings::contradictions::Contradiction;
 use crate::settings::load::Values;
 use crate::settings::types::Secret;
 use crate::settings::{About, Setting};
@@ -96,6 +97,15 @@ pub struct OwnPlace {
     pub topic: &'static str,
 }
 
+/// What is asked of every bus.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BusDemands {
+    /// How long an acknowledgement may take.
+    pub publish_timeout: Duration,
+    /// Whether nothing is published to a place that is known to lose what it acknowledges.
+    pub require_durable: bool,
+}
+
 /// A kind of bus: what it is called, what can be set, and how it is built.
 #[async_trait]
 pub(crate) trait BusAdapter: fmt::Debug + Sync {
@@ -108,14 +118,18 @@ pub(crate) trait BusAdapter: fmt::Debug + Sync {
     /// Lists its settings.
     fn settings(&self) -> &'static [&'static About];
 
+    /// Lists what its settings must be to each other and to those of the relay.
+    fn contradictions(&self) -> &'static [Contradiction] {
+        &[]
+    }
+
     /// Says how long the bus remembers ids and drops an event that comes again; zero if it does not.
     fn duplicate_window(&self, _: &Values) -> Duration {
         Duration::ZERO
     }
 
-    /// Connects; an acknowledgement may take as long as `publish_timeout`. A bus that is down is no error: the relay waits
-    /// for it.
-    async fn connect(&self, values: &Values, publish_timeout: Duration) -> Result<Arc<dyn Bus>, CommandError>;
+    /// Connects. A bus that is down is no error: the relay waits for it.
+    async fn connect(&self, values: &Values, demands: BusDemands) -> Result<Arc<dyn Bus>, CommandError>;
 
     /// Examines the bus, and what belongs to it and is no business of a client.
     async fn diagnose(&self, _: &Values, bus: &dyn Bus, demands: &Demands) -> Vec<Finding> {
@@ -130,7 +144,12 @@ pub(crate) trait BusAdapter: fmt::Debug + Sync {
 
     /// Reads that place back, over a connection as [`connect`](Self::connect) makes it, if the bus lets itself be read.
     #[cfg(feature = "read-back")]
-    async fn read_back(&self, _: &Values, _: Duration, _: OwnPlace) -> Result<Option<Box<dyn ReadBack>>, CommandError> {
+    async fn read_back(
+        &self,
+        _: &Values,
+        _: BusDemands,
+        _: OwnPlace,
+    ) -> Result<Option<Box<dyn ReadBack>>, CommandError> {
         Ok(None)
     }
 }
@@ -176,6 +195,8 @@ pub(crate) struct Opening<'a> {
     pub file: Option<PathBuf>,
     /// How many claims are held at the same time.
     pub workers: u32,
+    /// What becomes of acknowledged events.
+    pub on_published: OnPublished,
     /// Whether a database file that is missing is created.
     pub create: bool,
 }

@@ -13,9 +13,11 @@ use gamemesh_outbox::diagnosis::{Demands, Finding};
 
 #[cfg(feature = "read-back")]
 use super::OwnPlace;
-use super::{Bus, BusAdapter, invalid, tls_files};
+use super::{Bus, BusAdapter, BusDemands, invalid, tls_files};
 use crate::http_client::http_get;
 use crate::report::CommandError;
+use crate::settings::contradictions::Consequence::{Refused, Told};
+use crate::settings::contradictions::{Contradiction, is_chosen, one_without_the_other};
 use crate::settings::load::Values;
 use crate::settings::types::Secret;
 use crate::settings::values::{duration, flag, http_url, path, positive_duration, present, secret, whole};
@@ -57,11 +59,34 @@ settings! {
         help: "Whether the connection is encrypted before the server has said a word: for servers with handshake_first.";
         parse: flag,
     }
+    JETSTREAM_DOMAIN: String {
+        env: "OUTBOX_NATS_JETSTREAM_DOMAIN", key: "nats.jetstream_domain", default: None,
+        expected: "the name of a JetStream domain, such as hub",
+        help: "The JetStream that is meant, where NATS_URL leads to a server of another domain or of none: a leaf node. Unset: \
+               the one that answers there.";
+        parse: token,
+    }
+    JETSTREAM_API_PREFIX: String {
+        env: "OUTBOX_NATS_JETSTREAM_API_PREFIX", key: "nats.jetstream_api_prefix", default: None,
+        expected: "a subject without wildcards, such as $JS.hub.API",
+        help: "Where JetStream is asked, if its API is imported from another account under a name of its own. Instead of a \
+               domain.";
+        parse: subject,
+    }
+    INBOX_PREFIX: String {
+        env: "OUTBOX_NATS_INBOX_PREFIX", key: "nats.inbox_prefix", default: Some("_INBOX"),
+        expected: "a subject without wildcards, such as _INBOX_relay",
+        help: "What the subjects begin with on which answers are received. The login must be permitted to subscribe to \
+               everything below it.";
+        parse: subject,
+    }
     STREAMS: Vec<StreamConfig> {
         env: "OUTBOX_NATS_STREAMS", key: "nats.streams", default: Some("PLAYER=events.player"),
-        expected: "streams and their topics, such as PLAYER=events.player,GITHUB=events.github|events.hub",
-        help: "The JetStream streams to ensure at the start. A stream takes each of its topics and everything below it.";
-        parse: streams,
+        expected: "streams and their topics, such as PLAYER=events.player,GITHUB=events.github|events.hub, or none",
+        help: "The JetStream streams to make at the start where they are missing. A stream takes each of its topics and \
+               everything below it. One that was there and goes is not made again before a restart; where another stream \
+               takes the subjects, none is made. none makes none.";
+        parse: streams, no_value: "none",
     }
     STREAM_MAX_AGE: Duration {
         env: "OUTBOX_NATS_STREAM_MAX_AGE", key: "nats.stream_max_age", default: Some("72h"), expected: DURATION,
@@ -87,8 +112,22 @@ settings! {
     }
 }
 
-/// Reads `PLAYER=events.player,GITHUB=events.github|events.hub`.
+/// Reads one token of a subject.
+fn token(text: &str) -> Option<String> {
+    let usable = |character: char| !character.is_whitespace() && !character.is_control() && !".*>".contains(character);
+    present(text).filter(|text| text.chars().all(usable))
+}
+
+/// Reads a subject without wildcards.
+fn subject(text: &str) -> Option<String> {
+    text.split('.').all(|part| token(part).is_some()).then(|| text.to_owned())
+}
+
+/// Reads `none`, or `PLAYER=events.player,GITHUB=events.github|events.hub`.
 fn streams(text: &str) -> Option<Vec<StreamConfig>> {
+    if text.eq_ignore_ascii_case("none") {
+        return Some(Vec::new());
+    }
     let stream = |item: &str| {
         let (name, topics) = item.trim().split_once('=')?;
         let topics = topics.split('|').map(|topic| present(topic.trim())).collect::<Option<Vec<_>>>()?;
@@ -97,6 +136,40 @@ fn streams(text: &str) -> Option<Vec<StreamConfig>> {
     };
     text.split(',').map(stream).collect()
 }
+
+static CONTRADICTIONS: &[Contradiction] = &[
+    Contradiction {
+        settings: [CERT.about.env, KEY.about.env],
+        expected: "both or none: a certificate and its key",
+        consequence: Refused,
+        found: |values, _| one_without_the_other(values, &CERT, &KEY),
+    },
+    Contradiction {
+        settings: [JETSTREAM_DOMAIN.about.env, JETSTREAM_API_PREFIX.about.env],
+        expected: "only one of them: a domain is a prefix of its own, $JS.<domain>.API",
+        consequence: Refused,
+        found: |values, _| is_chosen(values, &JETSTREAM_DOMAIN) && is_chosen(values, &JETSTREAM_API_PREFIX),
+    },
+    Contradiction {
+        settings: [DUPLICATE_WINDOW.about.env, STREAM_MAX_AGE.about.env],
+        expected: "the first to be at most the second: a server makes no stream that forgets messages before their ids",
+        consequence: Refused,
+        found: |values, _| {
+            let max_age = values.get(&STREAM_MAX_AGE);
+            !max_age.is_zero() && values.get(&DUPLICATE_WINDOW) > max_age
+        },
+    },
+    Contradiction {
+        settings: [STREAMS.about.env, "OUTBOX_TOPIC_PREFIXES"],
+        expected: "streams for topics that are allowed",
+        consequence: Told,
+        found: |values, relay| {
+            let streams = values.get(&STREAMS);
+            let mut topics = streams.iter().flat_map(|stream| &stream.topics);
+            is_chosen(values, &STREAMS) && topics.any(|topic| !relay.validator.reaches(topic))
+        },
+    },
+];
 
 /// The adapter.
 #[derive(Debug)]
@@ -116,21 +189,28 @@ impl BusAdapter for Nats {
         SETTINGS
     }
 
+    fn contradictions(&self) -> &'static [Contradiction] {
+        CONTRADICTIONS
+    }
+
     fn duplicate_window(&self, values: &Values) -> Duration {
         values.get(&DUPLICATE_WINDOW)
     }
 
-    async fn connect(&self, values: &Values, publish_timeout: Duration) -> Result<Arc<dyn Bus>, CommandError> {
-        Ok(Arc::new(connect(values, publish_timeout).await?))
+    async fn connect(&self, values: &Values, demands: BusDemands) -> Result<Arc<dyn Bus>, CommandError> {
+        Ok(Arc::new(connect(values, demands).await?))
     }
 
     /// Asks the monitoring port too.
     async fn diagnose(&self, values: &Values, bus: &dyn Bus, demands: &Demands) -> Vec<Finding> {
         let mut findings = bus.diagnose(demands).await;
-        findings.push(match values.optional(&MONITORING_URL) {
-            Some(url) => nats::diagnose::judge_monitoring(varz(url.expose()).await.as_deref().map_err(String::as_str)),
-            None => nats::diagnose::monitoring_not_configured(),
-        });
+        let Some(url) = values.optional(&MONITORING_URL) else {
+            findings.push(nats::diagnose::monitoring_not_configured());
+            return findings;
+        };
+        let varz = varz(url.expose()).await;
+        findings.extend(varz.as_deref().ok().and_then(nats::diagnose::judge_leaf));
+        findings.push(nats::diagnose::judge_monitoring(varz.as_deref().map_err(String::as_str)));
         findings
     }
 
@@ -143,14 +223,14 @@ impl BusAdapter for Nats {
     async fn read_back(
         &self,
         values: &Values,
-        publish_timeout: Duration,
+        demands: BusDemands,
         place: OwnPlace,
     ) -> Result<Option<Box<dyn ReadBack>>, CommandError> {
-        Ok(Some(Box::new(connect(values, publish_timeout).await?.reader(place.stream))))
+        Ok(Some(Box::new(connect(values, demands).await?.reader(place.stream))))
     }
 }
 
-async fn connect(values: &Values, publish_timeout: Duration) -> Result<NatsBus, CommandError> {
+async fn connect(values: &Values, demands: BusDemands) -> Result<NatsBus, CommandError> {
     let credentials_file = values.optional(&CREDENTIALS);
     let config = NatsConfig {
         url: values.get(&URL).expose().to_owned(),
@@ -159,11 +239,15 @@ async fn connect(values: &Values, publish_timeout: Duration) -> Result<NatsBus, 
         credentials_file,
         tls: tls_files(values, [&CA, &CERT, &KEY]),
         tls_first: values.get(&TLS_FIRST),
+        jetstream_domain: values.optional(&JETSTREAM_DOMAIN),
+        jetstream_api_prefix: values.optional(&JETSTREAM_API_PREFIX),
+        inbox_prefix: values.optional(&INBOX_PREFIX),
         streams: values.get(&STREAMS),
         stream_max_age: values.get(&STREAM_MAX_AGE),
         stream_replicas: values.get(&STREAM_REPLICAS),
         duplicate_window: values.get(&DUPLICATE_WINDOW),
-        publish_timeout,
+        require_durable: demands.require_durable,
+        publish_timeout: demands.publish_timeout,
     };
     NatsBus::connect(config).await.map_err(|error| invalid(URL.about.env, &error))
 }
@@ -186,11 +270,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_subject_has_no_wildcards_and_no_empty_tokens() {
+        assert_eq!(subject("$JS.hub.API").as_deref(), Some("$JS.hub.API"));
+        for wrong in ["", ".", "a.", ".a", "a..b", "a.*", "a.>", "a b"] {
+            assert!(subject(wrong).is_none(), "{wrong:?}");
+        }
+        assert!(token("hub").is_some() && token("hub.leaf").is_none());
+    }
+
+    #[test]
     fn a_stream_takes_several_topics() {
         let read = streams("PLAYER=events.player, GITHUB=events.github|events.hub").unwrap();
         assert_eq!(read[1].name, "GITHUB");
         assert_eq!(read[1].topics, ["events.github", "events.hub"]);
-        for wrong in ["PLAYER", "PLAYER=", "=events", "A.B=events", "A=x,,B=y"] {
+        assert_eq!(streams("none"), Some(Vec::new()));
+        for wrong in ["", "none,PLAYER=events", "PLAYER", "PLAYER=", "=events", "A.B=events", "A=x,,B=y"] {
             assert!(streams(wrong).is_none(), "{wrong:?}");
         }
     }

@@ -14,8 +14,9 @@ use crate::settings::types::Secret;
 use crate::settings::values::{choice, secret};
 use crate::settings::{About, Setting, settings};
 
-/// Connections besides those of the workers: for gauges, probes, the pruner and the page.
-pub const CONNECTIONS_BESIDES_WORKERS: u32 = 2;
+/// Connections besides those of the workers: for gauges, probes, the pruner and the page, and for routes in trouble, which are
+/// tried beside the workers.
+pub const CONNECTIONS_BESIDES_WORKERS: u32 = 4;
 
 settings! {
     SETTINGS:
@@ -70,6 +71,7 @@ impl StoreAdapter for Postgres {
             .map_err(|error| invalid("POSTGRES_DSN or DATABASE_URL", &error))?;
         config.connections = wanted.workers + CONNECTIONS_BESIDES_WORKERS;
         config.synchronous_commit = wanted.values.get(&SYNCHRONOUS_COMMIT);
+        config.on_published = wanted.on_published;
         config.dsn_file = wanted.file;
         let store = PostgresStore::new(config)?;
         Ok(OpenStore { store: Arc::new(store.clone()), producer: Box::new(store) })

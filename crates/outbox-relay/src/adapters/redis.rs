@@ -12,8 +12,10 @@ use gamemesh_outbox::bus::redis::{self, RedisBus, RedisConfig};
 
 #[cfg(feature = "read-back")]
 use super::OwnPlace;
-use super::{Bus, BusAdapter, invalid, tls_files};
+use super::{Bus, BusAdapter, BusDemands, invalid, tls_files};
 use crate::report::CommandError;
+use crate::settings::contradictions::Consequence::{Refused, Told};
+use crate::settings::contradictions::{Contradiction, is_chosen, one_without_the_other};
 use crate::settings::load::Values;
 use crate::settings::types::Secret;
 use crate::settings::values::{path, positive_duration, secret, whole};
@@ -44,7 +46,7 @@ settings! {
     WAIT_REPLICAS: u32 {
         env: "OUTBOX_REDIS_WAIT_REPLICAS", key: "redis.wait_replicas", default: Some("0"),
         expected: "a whole number from 0 to 16",
-        help: "How many Redis replicas must have an event before it counts as published.";
+        help: "How many Redis replicas must have an event before it counts as published. While fewer follow, nothing is added.";
         parse: |text| whole(text, 0..=16),
     }
     WAIT_TIMEOUT: Duration {
@@ -53,6 +55,27 @@ settings! {
         parse: positive_duration,
     }
 }
+
+static CONTRADICTIONS: &[Contradiction] = &[
+    Contradiction {
+        settings: [CERT.about.env, KEY.about.env],
+        expected: "both or none: a certificate and its key",
+        consequence: Refused,
+        found: |values, _| one_without_the_other(values, &CERT, &KEY),
+    },
+    Contradiction {
+        settings: [WAIT_TIMEOUT.about.env, "OUTBOX_PUBLISH_TIMEOUT"],
+        expected: "the first to be at most half of the second: replicas are waited for no longer than that",
+        consequence: Told,
+        found: |values, relay| values.get(&WAIT_REPLICAS) > 0 && values.get(&WAIT_TIMEOUT) > relay.publish_timeout / 2,
+    },
+    Contradiction {
+        settings: [WAIT_TIMEOUT.about.env, WAIT_REPLICAS.about.env],
+        expected: "a number of replicas to wait for: without one nothing is waited for",
+        consequence: Told,
+        found: |values, _| is_chosen(values, &WAIT_TIMEOUT) && values.get(&WAIT_REPLICAS) == 0,
+    },
+];
 
 /// The adapter.
 #[derive(Debug)]
@@ -72,27 +95,31 @@ impl BusAdapter for Redis {
         SETTINGS
     }
 
-    async fn connect(&self, values: &Values, publish_timeout: Duration) -> Result<Arc<dyn Bus>, CommandError> {
-        Ok(Arc::new(connect(values, publish_timeout).await?))
+    fn contradictions(&self) -> &'static [Contradiction] {
+        CONTRADICTIONS
+    }
+
+    async fn connect(&self, values: &Values, demands: BusDemands) -> Result<Arc<dyn Bus>, CommandError> {
+        Ok(Arc::new(connect(values, demands).await?))
     }
 
     #[cfg(feature = "read-back")]
     async fn read_back(
         &self,
         values: &Values,
-        publish_timeout: Duration,
+        demands: BusDemands,
         place: OwnPlace,
     ) -> Result<Option<Box<dyn ReadBack>>, CommandError> {
-        Ok(Some(Box::new(connect(values, publish_timeout).await?.reader(place.topic))))
+        Ok(Some(Box::new(connect(values, demands).await?.reader(place.topic))))
     }
 }
 
-async fn connect(values: &Values, publish_timeout: Duration) -> Result<RedisBus, CommandError> {
+async fn connect(values: &Values, demands: BusDemands) -> Result<RedisBus, CommandError> {
     let config = RedisConfig {
         url: values.get(&URL).expose().to_owned(),
         url_file: values.file(&URL),
         tls: tls_files(values, [&CA, &CERT, &KEY]),
-        publish_timeout,
+        publish_timeout: demands.publish_timeout,
         wait_replicas: values.get(&WAIT_REPLICAS),
         wait_timeout: values.get(&WAIT_TIMEOUT),
         ..RedisConfig::default()

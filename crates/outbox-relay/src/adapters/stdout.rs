@@ -1,13 +1,12 @@
 //! Standard output.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use gamemesh_outbox::bus;
 use gamemesh_outbox::bus::stdout::{self, StdoutBus};
 
-use super::{Bus, BusAdapter};
+use super::{Bus, BusAdapter, BusDemands};
 use crate::report::CommandError;
 use crate::settings::About;
 use crate::settings::load::Values;
@@ -30,7 +29,7 @@ impl BusAdapter for Stdout {
         &[]
     }
 
-    async fn connect(&self, _: &Values, publish_timeout: Duration) -> Result<Arc<dyn Bus>, CommandError> {
-        Ok(Arc::new(StdoutBus::default().publish_timeout(publish_timeout)))
+    async fn connect(&self, _: &Values, demands: BusDemands) -> Result<Arc<dyn Bus>, CommandError> {
+        Ok(Arc::new(StdoutBus::default().publish_timeout(demands.publish_timeout)))
     }
 }

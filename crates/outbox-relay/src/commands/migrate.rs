@@ -55,12 +55,24 @@ async fn change(config: &Config, command: MigrateCommand) -> Result<(), CommandE
     let creates = matches!(command, MigrateCommand::Up);
     let store = config.open_store(creates).await?.store;
     match command {
-        MigrateCommand::Up => print(&changes("applied", &store.migrate_up().await?, store.migrations())),
+        MigrateCommand::Up => print(&up(&*store).await?),
         MigrateCommand::Down { to } => {
             print(&changes("taken back", &store.migrate_down(to).await?, store.migrations()))
         }
         MigrateCommand::Status | MigrateCommand::Print { .. } => print(&status(&*store).await?),
     }
+}
+
+/// Migrates, and says what it did; also what was mended without a migration.
+async fn up(store: &dyn Schema) -> Result<String, CommandError> {
+    let mended = store.mend().await?;
+    let applied = store.migrate_up().await?;
+    let mended: String =
+        mended.iter().map(|what| format!("mended: {what} works where its tables are again\n")).collect();
+    if !mended.is_empty() && applied.is_empty() {
+        return Ok(mended);
+    }
+    Ok(mended + &changes("applied", &applied, store.migrations()))
 }
 
 fn changes(done: &str, versions: &[i64], migrations: &[Migration]) -> String {

@@ -8,4 +8,5 @@ pub(crate) mod doctor;
 pub(crate) mod emit;
 pub(crate) mod migrate;
 pub(crate) mod run;
+mod running;
 pub(crate) mod status;

@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use gamemesh_outbox::relay::{PruneConfig, Relay, prune};
+use gamemesh_outbox::error_chain;
+use gamemesh_outbox::relay::{PruneConfig, Relay, Watch, prune};
 use gamemesh_outbox::store::schema::Schema;
 use gamemesh_outbox::store::{StoreError, StoreErrorKind};
 use gamemesh_outbox::telemetry::Telemetry;
@@ -20,7 +21,7 @@ use crate::http::{self, Access, AppState, Phase};
 use crate::logging::{self, Logger};
 use crate::report::CommandError;
 use crate::settings::types::Secret;
-use crate::signals;
+use crate::signals::{self, Stopping};
 
 /// Rows removed by one statement of the pruner.
 const PRUNE_BATCH: u32 = 1000;
@@ -32,10 +33,11 @@ pub(crate) async fn run(config: Config) -> Result<(), CommandError> {
     if config.enabled {
         config.store()?;
     }
-    let tracing = logging::start(Logger::Relay, &config.log, &config.otel)?;
-    warn_of_open_files(&config.secret_files());
-    let stop = signals::stop_on_signal()?;
     let telemetry = Telemetry::new(&config.otel.service_name);
+    let tracing = logging::start(Logger::Relay(&telemetry), &config.log, &config.otel)?;
+    warn_of_open_files(&config.secret_files());
+    config.warnings().iter().for_each(|problem| warn!(problem, "settings contradict each other"));
+    let asked = signals::listen()?;
     let access = Access::new(config.admin.token.as_ref().map(Secret::expose), config.admin.hosts.clone());
     let state = AppState::new(&config.otel.service_name, telemetry.clone(), access);
 
@@ -45,9 +47,9 @@ pub(crate) async fn run(config: Config) -> Result<(), CommandError> {
     let server = tokio::spawn(http::serve(listener, state.clone(), finished.clone().cancelled_owned()));
 
     let worked = if config.enabled {
-        relay(&config, telemetry, state, stop).await
+        relay(&config, telemetry, state, asked).await
     } else {
-        idle(state, stop).await;
+        idle(state, asked.stop).await;
         Ok(())
     };
     finished.cancel();
@@ -100,13 +102,15 @@ async fn relay(
     config: &Config,
     telemetry: Telemetry,
     state: AppState,
-    stop: CancellationToken,
+    Stopping { stop, hurry }: Stopping,
 ) -> Result<(), CommandError> {
     let bus = config.connect_bus().await?;
     let store = config.open_store(false).await?.store;
     telemetry.built(env!("CARGO_PKG_VERSION"), newest_migration(&*store));
-    state.watch_store(store.clone());
-    state.watch_bus(bus.clone(), config.duplicate_window());
+    let watch = Watch::new(store.clone(), bus.clone(), config.relay.poll_interval, telemetry.clone());
+    state.use_store(store.clone());
+    state.tell(watch.clone(), config.duplicate_window());
+    tokio::spawn(watching(watch, stop.clone()));
     tokio::select! {
         usable = await_schema(&*store, config.relay.outage.max) => usable?,
         () = stop.cancelled() => {
@@ -129,18 +133,23 @@ async fn relay(
             #[cfg(feature = "crash-points")]
             crash_points::draining();
         };
-        let relayed = relay.run(stopped).await;
+        let relayed = relay.run_until(stopped, hurry.cancelled()).await;
         ended.cancel();
         relayed
     };
     let pruning = async {
         if let Some(retention) = config.retention {
-            let config = PruneConfig { retention, batch: PRUNE_BATCH, interval: PRUNE_INTERVAL };
+            let interval = PRUNE_INTERVAL.max(config.relay.poll_interval);
+            let config = PruneConfig { retention, batch: PRUNE_BATCH, interval };
             prune(&*store, config, &telemetry, ended.cancelled()).await;
         }
     };
     let (relayed, ()) = tokio::join!(relaying, pruning);
     Ok(relayed?)
+}
+
+async fn watching(watch: Watch, stop: CancellationToken) {
+    watch.run(stop.cancelled_owned()).await;
 }
 
 /// Returns the newest schema version that this program knows for the store.
@@ -153,8 +162,7 @@ async fn await_schema(store: &dyn Schema, pause: Duration) -> Result<(), StoreEr
     loop {
         match store.check_schema().await {
             Err(error) if error.kind() == StoreErrorKind::Unavailable => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                warn!(error = %error, cause, "database not reachable yet");
+                warn!(error = error_chain(&error), "database not reachable yet");
                 tokio::time::sleep(pause).await;
             }
             checked => return checked,

@@ -7,8 +7,8 @@ use gamemesh_outbox::store::OnPublished;
 use crate::adapters::{self, BusAdapter};
 use crate::settings::types::{LogFormat, LogLevel, Sampler, Secret};
 use crate::settings::values::{
-    address, choice, duration, flag, hosts, list, log_level, positive_duration, present, ratio, secret, size, token,
-    whole,
+    address, choice, duration, flag, hosts, log_level, positive_duration, present, ratio, secret, size, token,
+    topic_prefixes, whole,
 };
 use crate::settings::{DURATION, FLAG, Made, POSITIVE_DURATION, SIZE, settings};
 
@@ -45,8 +45,11 @@ settings! {
     }
     POLL_INTERVAL: Duration {
         env: "OUTBOX_POLL_INTERVAL", key: "outbox.poll_interval", default: Some("1s"), expected: POSITIVE_DURATION,
-        help: "How long an idle relay waits before it looks again. While batches are full it does not wait at all; in \
-               PostgreSQL it waits inside the database, which ends the wait soon after an event is due.";
+        help: "How long an idle relay waits before it looks again, and the longest that an event waits that comes \
+               after a quiet time. Nothing of an idle relay asks the database more often. Where something was \
+               published in the last five seconds it looks far more often, after a few milliseconds at first, and \
+               while batches are full it does not wait at all. A long interval lets a database sleep; a short one \
+               finds events sooner after a quiet time.";
         parse: positive_duration,
     }
     WORKERS: u32 {
@@ -63,8 +66,9 @@ settings! {
     }
     PUBLISH_TIMEOUT: Duration {
         env: "OUTBOX_PUBLISH_TIMEOUT", key: "outbox.publish_timeout", default: Some("5s"), expected: POSITIVE_DURATION,
-        help: "How long the bus may take to acknowledge a batch. What is unanswered by then is sent again with the same \
-               id.";
+        help: "How long the bus may say nothing before what is unanswered is sent again with the same id. Bytes on a slow \
+               way get the time that they take on top, up to two minutes. A single event of a topic that says nothing is \
+               waited for longer and longer, up to a minute.";
         parse: positive_duration,
     }
     RETRY_BACKOFF: Duration {
@@ -88,6 +92,13 @@ settings! {
         help: "How long batches in progress may take to finish after SIGTERM. What is not finished is given back.";
         parse: duration,
     }
+    REQUIRE_DURABLE: bool {
+        env: "OUTBOX_REQUIRE_DURABLE", key: "outbox.require_durable", default: Some("false"), expected: FLAG,
+        help: "With true, events wait in the outbox where the bus says that it may lose what it acknowledges: a NATS stream \
+               that is kept in memory, discards unread messages or cannot be looked at. With false, the relay warns and \
+               publishes. A bus without such places is not asked.";
+        parse: flag,
+    }
     ON_PUBLISHED: OnPublished {
         env: "OUTBOX_ON_PUBLISHED", key: "outbox.on_published", default: Some("mark"), expected: "mark or delete",
         help: "What becomes of an acknowledged event's row: it stays as PUBLISHED, or it is deleted, which costs the \
@@ -102,8 +113,10 @@ settings! {
     TOPIC_PREFIXES: Vec<String> {
         env: "OUTBOX_TOPIC_PREFIXES", key: "outbox.topic_prefixes", default: None,
         expected: "topic prefixes separated by commas, such as events.player,events.github",
-        help: "Topics must begin with one of these. Unset: every topic that the bus does not reserve for itself.";
-        parse: list,
+        help: "Allows each of these topics and everything below it: events.player allows events.player.eu and not \
+               events.players. With a dot at its end, only what is below. Unset: every topic that the bus does not \
+               reserve for itself.";
+        parse: topic_prefixes,
     }
     EVENT_BUS: &'static dyn BusAdapter {
         env: "EVENT_BUS", key: "outbox.event_bus", default: Some("nats"), expected: "", help: "";
@@ -175,7 +188,7 @@ settings! {
     LOG_LEVEL: LogLevel {
         env: "LOG_LEVEL", key: "log.level", default: None,
         expected: "a level (error, warn, info, debug, trace, off) or a filter such as info,async_nats=warn",
-        help: "What is logged, to standard error. Unset: info by `run`, warn by every other command.";
+        help: "What is logged, to standard error. Unset: info by `run`, warn by every other command. What the NATS client says itself is left out unless the filter names it.";
         parse: log_level,
     }
     LOG_FORMAT: LogFormat {

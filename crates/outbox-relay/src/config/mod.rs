@@ -1,5 +1,6 @@
 //! The program's settings: environment first, then an optional TOML file, then defaults.
 
+mod contradictions;
 #[cfg(test)]
 mod fuzz;
 mod general;
@@ -18,10 +19,12 @@ use gamemesh_outbox::diagnosis::{Demands, Finding};
 use gamemesh_outbox::relay::{Backoff, RelayConfig};
 use gamemesh_outbox::validate::Validator;
 
+use self::contradictions::least_and_most;
 #[cfg(feature = "read-back")]
 use crate::adapters::OwnPlace;
-use crate::adapters::{self, Bus, BusAdapter, OpenStore, Opening, StoreAdapter};
+use crate::adapters::{self, Bus, BusAdapter, BusDemands, OpenStore, Opening, StoreAdapter};
 use crate::report::CommandError;
+use crate::settings::contradictions::Consequence;
 use crate::settings::load::{ConfigError, Layer, Values};
 use crate::settings::types::{LogFormat, LogLevel, Sampler, Secret};
 use crate::settings::{About, Setting};
@@ -96,9 +99,14 @@ impl Config {
         file: Option<&Path>,
     ) -> Result<Self, ConfigError> {
         let values = Values::load(&ALL, adapters::LEFT_OUT, environment, file)?;
+        let relay = relay(&values);
+        let problems = problems(&values, &relay, Consequence::Refused);
+        if !problems.is_empty() {
+            return Err(ConfigError { problems });
+        }
         Ok(Self {
             enabled: values.get(&general::ENABLED),
-            relay: relay(&values),
+            relay,
             retention: values.optional(&general::RETENTION),
             database: database(&values),
             bus: values.get(&general::EVENT_BUS),
@@ -127,6 +135,11 @@ impl Config {
         self.values.secret_files()
     }
 
+    /// Says which settings do not work as they say because of another one.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        problems(&self.values, &self.relay, Consequence::Told)
+    }
+
     /// Returns the store that holds the outbox, which most commands cannot do without.
     pub(crate) fn store(&self) -> Result<&'static dyn StoreAdapter, ConfigError> {
         Ok(self.database()?.adapter)
@@ -140,6 +153,7 @@ impl Config {
             place: &database.place,
             file: database.file.clone(),
             workers: self.relay.workers,
+            on_published: self.relay.on_published,
             create,
         };
         database.adapter.open(opening).await
@@ -147,7 +161,7 @@ impl Config {
 
     /// Connects to the bus. One that is down is no error: the relay waits for it.
     pub async fn connect_bus(&self) -> Result<Arc<dyn Bus>, CommandError> {
-        self.bus.connect(&self.values, self.relay.publish_timeout).await
+        self.bus.connect(&self.values, self.bus_demands()).await
     }
 
     /// Examines `bus`.
@@ -185,7 +199,14 @@ impl Config {
     /// Reads that place back, if the bus lets itself be read.
     #[cfg(feature = "read-back")]
     pub async fn read_back(&self, place: OwnPlace) -> Result<Option<Box<dyn ReadBack>>, CommandError> {
-        self.bus.read_back(&self.values, self.relay.publish_timeout, place).await
+        self.bus.read_back(&self.values, self.bus_demands(), place).await
+    }
+
+    fn bus_demands(&self) -> BusDemands {
+        BusDemands {
+            publish_timeout: self.relay.publish_timeout,
+            require_durable: self.values.get(&general::REQUIRE_DURABLE),
+        }
     }
 
     fn database(&self) -> Result<&Database, ConfigError> {
@@ -196,6 +217,13 @@ impl Config {
             ConfigError::from(format!("no database: set {}", general::one_of(choices)))
         })
     }
+}
+
+/// Lists what contradicts what, in the settings of this relay and of the bus that they choose.
+fn problems(values: &Values, relay: &RelayConfig, consequence: Consequence) -> Vec<String> {
+    let bus = values.get(&general::EVENT_BUS);
+    let all = contradictions::CONTRADICTIONS.iter().chain(bus.contradictions());
+    all.filter(|rule| rule.consequence == consequence).filter_map(|rule| rule.problem(values, relay)).collect()
 }
 
 /// Chooses the database: the environment goes before the file, and in each of them a store's own setting before
@@ -216,17 +244,18 @@ fn database(values: &Values) -> Option<Database> {
 fn relay(values: &Values) -> RelayConfig {
     let defaults = RelayConfig::default();
     let outage_max = values.get(&general::OUTAGE_BACKOFF_MAX);
-    let retry_max = values.get(&general::RETRY_BACKOFF_MAX);
+    let (retry_initial, retry_max) = least_and_most(values, &general::RETRY_BACKOFF, &general::RETRY_BACKOFF_MAX);
+    let (batch_size, batch_size_max) = least_and_most(values, &general::BATCH_SIZE, &general::BATCH_SIZE_MAX);
     RelayConfig {
-        batch_size: values.get(&general::BATCH_SIZE),
-        batch_size_max: values.get(&general::BATCH_SIZE_MAX),
+        batch_size,
+        batch_size_max,
         batch_bytes: values.get(&general::BATCH_BYTES),
         workers: values.get(&general::WORKERS),
         poll_interval: values.get(&general::POLL_INTERVAL),
         attempts_max: values.get(&general::MAX_ATTEMPTS),
         on_published: values.get(&general::ON_PUBLISHED),
         publish_timeout: values.get(&general::PUBLISH_TIMEOUT),
-        retry: Backoff { initial: values.get(&general::RETRY_BACKOFF).min(retry_max), max: retry_max },
+        retry: Backoff { initial: retry_initial, max: retry_max },
         outage: Backoff { initial: defaults.outage.initial.min(outage_max), max: outage_max },
         drain_timeout: values.get(&general::DRAIN_TIMEOUT),
         backlog_interval: defaults.backlog_interval,

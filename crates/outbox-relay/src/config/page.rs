@@ -3,7 +3,10 @@
 use std::fmt::Write;
 
 use super::ALL;
+use super::contradictions::CONTRADICTIONS;
 use super::reference::sections;
+use crate::adapters::BUSES;
+use crate::settings::contradictions::Contradiction;
 
 const INTRODUCTION: &str = "\
 # Configuration
@@ -24,6 +27,16 @@ With `OTEL_ENABLED=true` the other standard `OTEL_*` variables of the exporter a
 attributes) work as well.
 ";
 
+const TOGETHER: &str = "
+## Settings that contradict each other
+
+What is *refused* stops the program with exit code 2 and both names; what is *told* is a warning at the start, and one of
+`doctor`. Rules about a bus's own settings hold where that bus is chosen.
+
+| This | and this | Expected | Otherwise |
+|---|---|---|---|
+";
+
 fn page() -> String {
     let mut page = INTRODUCTION.to_owned();
     for (section, abouts) in sections() {
@@ -37,7 +50,17 @@ fn page() -> String {
             let _ = writeln!(page, "Expects {}; {default}{secret}. In TOML: `{key}`.", about.expected());
         }
     }
+    page.push_str(TOGETHER);
+    for rule in rules() {
+        let [one, other] = rule.settings;
+        let _ = writeln!(page, "| `{one}` | `{other}` | {} | {} |", rule.expected, rule.consequence.name());
+    }
     page
+}
+
+/// Every rule about two settings, those of the adapters last.
+fn rules() -> impl Iterator<Item = &'static Contradiction> {
+    CONTRADICTIONS.iter().chain(BUSES.iter().flat_map(|bus| bus.contradictions()))
 }
 
 /// Set `UPDATE_DOCS=1` to write the page instead.
@@ -55,5 +78,13 @@ fn the_configuration_page_is_current() {
 fn every_default_is_a_value_of_its_setting() {
     for about in ALL.iter() {
         assert!(about.default.is_none_or(about.valid), "{}", about.env);
+    }
+}
+
+#[test]
+fn rules_are_about_settings_that_there_are() {
+    let known = |env: &str| ALL.iter().any(|about| about.env == env);
+    for rule in rules() {
+        assert!(rule.settings.into_iter().all(known), "{:?}", rule.settings);
     }
 }

@@ -7,8 +7,12 @@ use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use gamemesh_outbox::store::StoreErrorKind;
 use serde::Serialize;
 use utoipa::ToSchema;
+
+/// When to ask again what too many ask now.
+const BUSY_FOR: Duration = Duration::from_secs(2);
 
 /// Why a request was not done.
 #[derive(Debug)]
@@ -44,9 +48,25 @@ impl ApiError {
     }
 
     pub(super) fn too_many_failures(retry_after: Duration) -> Self {
-        let message = "too many wrong tokens from this address: wait for a minute";
+        let message = "too many wrong tokens from this address: wait for a minute; the right one is heard at any time";
         let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_failures", message);
         Self { retry_after: Some(retry_after), ..error }
+    }
+
+    /// Says what became of a request by what the store could do about it.
+    pub(super) fn of_store(kind: StoreErrorKind, message: String) -> Self {
+        match kind {
+            StoreErrorKind::Unavailable | StoreErrorKind::Unusable => Self::unavailable("store_failed", message),
+            StoreErrorKind::Refused => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", message),
+            StoreErrorKind::NotGranted => {
+                let hint = "the relay's login needs the role outbox_operator too (docs/security-roles.md)";
+                Self::new(StatusCode::FORBIDDEN, "not_granted", format!("{message}; {hint}"))
+            }
+            StoreErrorKind::Busy => {
+                let error = Self::unavailable("busy", format!("{message}: ask again in a moment"));
+                Self { retry_after: Some(BUSY_FOR), ..error }
+            }
+        }
     }
 
     pub(super) fn unavailable(code: &'static str, message: impl Into<String>) -> Self {

@@ -16,7 +16,7 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
-const FILES: [(&str, &str, &str); 9] = [
+const FILES: [(&str, &str, &str); 10] = [
     ("/", HTML, include_str!("page/index.html")),
     ("/page.css", CSS, include_str!("page/page.css")),
     ("/api.js", JAVASCRIPT, include_str!("page/api.js")),
@@ -26,6 +26,7 @@ const FILES: [(&str, &str, &str); 9] = [
     ("/format.js", JAVASCRIPT, include_str!("page/format.js")),
     ("/letters.js", JAVASCRIPT, include_str!("page/letters.js")),
     ("/main.js", JAVASCRIPT, include_str!("page/main.js")),
+    ("/troubles.js", JAVASCRIPT, include_str!("page/troubles.js")),
 ];
 
 pub(super) fn router() -> Router<AppState> {

@@ -1,29 +1,30 @@
 //! What the endpoints know: the phase of the program, its telemetry, and whom to ask about store and bus.
 
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use gamemesh_outbox::store::HealthCheck;
-use gamemesh_outbox::store::overview::RelaySeen;
-use gamemesh_outbox::telemetry::Telemetry;
+use gamemesh_outbox::relay::Watch;
+use gamemesh_outbox::store::overview::{FailingTopic, RelaySeen, RouteBacklog};
+use gamemesh_outbox::telemetry::{Failure, Standing, Telemetry};
+use jiff::Timestamp;
 use serde::Serialize;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout};
 use utoipa::ToSchema;
 
 use super::access::Access;
 use crate::adapters::OutboxStore;
 
-/// How long a store or a bus may take to say that it is there.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the page waits for the list of relays: it shows the rest without.
 const RELAYS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long it waits for what each route has waiting.
+const ROUTES_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many topics whose events keep failing are listed.
+const FAILING_TOPICS_MAX: u32 = 50;
 /// Most pages that follow the state at the same time: far below the connections, so that probes always find one.
 const FOLLOWERS_MAX: usize = 32;
-/// Requests about dead letters that use the store at the same time: the relay's connections are not theirs.
-const ADMIN_MAX: usize = 2;
 
 /// Where the program is in its life.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, ToSchema)]
@@ -51,30 +52,83 @@ struct Shared {
     started: Instant,
     phase: watch::Sender<Phase>,
     store: OnceLock<Arc<dyn OutboxStore>>,
-    bus: OnceLock<Arc<dyn HealthCheck>>,
+    watch: OnceLock<Watch>,
     duplicate_window: OnceLock<Duration>,
     access: Access,
     followers: Arc<Semaphore>,
-    admin: Semaphore,
-    readiness: Cached<Readiness>,
     relays: Cached<Option<Vec<RelaySeen>>>,
+    routes: Cached<Option<Vec<RouteBacklog>>>,
+    failing: Cached<Option<Vec<FailingTopic>>>,
 }
 
 /// Whether this replica can do its work, and if not, what is missing.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(super) struct Readiness {
     pub ready: bool,
     pub phase: Phase,
+    /// Why it is not ready, and what to do about it; `null` when it is.
+    pub reason: Option<String>,
     pub store: Check,
     pub bus: Check,
+    /// How many troubles there are that keep it from nothing else, by kind.
+    pub troubles: BTreeMap<&'static str, usize>,
 }
 
-/// Whether one of the two sides can be reached.
-#[derive(Clone, Debug, Serialize)]
+/// Whether one of the two sides can be used.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub(super) struct Check {
     pub ok: bool,
+    /// What failed, and what the server said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Since when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<&'static str>,
+}
+
+impl Check {
+    const OK: Self = Self { ok: true, error: None, since: None, advice: None };
+
+    fn of(standing: &Standing) -> Self {
+        match standing.failure() {
+            Some(Failure { since, reason, advice }) => {
+                Self { ok: false, error: Some(reason), since: Some(since), advice: Some(advice) }
+            }
+            None if standing.is_up() => Self::OK,
+            None => Self { error: Some("not connected yet".to_owned()), ..Self::default() },
+        }
+    }
+
+    /// Says in words what is wrong with the side called `name`.
+    fn words(&self, name: &str) -> Option<String> {
+        let error = self.error.as_ref()?;
+        let since = self.since.map(|since| format!(" since {since:.0}")).unwrap_or_default();
+        let advice = self.advice.map(|advice| format!("; {advice}")).unwrap_or_default();
+        Some(format!("the {name} cannot be used{since}: {error}{advice}"))
+    }
+}
+
+impl Readiness {
+    fn of(phase: Phase, store: Check, bus: Check, troubles: BTreeMap<&'static str, usize>) -> Self {
+        let ready = match phase {
+            Phase::Running => store.ok && bus.ok,
+            // It waits for nothing.
+            Phase::Disabled => true,
+            Phase::Starting | Phase::Stopping => false,
+        };
+        let sides = [store.words("database"), bus.words("bus")];
+        let words = match phase {
+            Phase::Running | Phase::Disabled => String::new(),
+            Phase::Starting => "the relay is starting".to_owned(),
+            Phase::Stopping => "the relay is stopping".to_owned(),
+        };
+        let words = sides.into_iter().flatten().chain((!words.is_empty()).then_some(words));
+        let reason = (!ready).then(|| words.collect::<Vec<_>>().join("; "));
+        Self { ready, phase, reason, store, bus, troubles }
+    }
 }
 
 impl AppState {
@@ -86,13 +140,13 @@ impl AppState {
             started: Instant::now(),
             phase: watch::Sender::new(Phase::Starting),
             store: OnceLock::new(),
-            bus: OnceLock::new(),
+            watch: OnceLock::new(),
             duplicate_window: OnceLock::new(),
             access,
             followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
-            admin: Semaphore::new(ADMIN_MAX),
-            readiness: Cached::new(Duration::from_secs(1)),
             relays: Cached::new(Duration::from_secs(5)),
+            routes: Cached::new(Duration::from_secs(5)),
+            failing: Cached::new(Duration::from_secs(5)),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -103,14 +157,14 @@ impl AppState {
     }
 
     /// Asks `store` from now on. The first one stays.
-    pub(crate) fn watch_store(&self, store: Arc<dyn OutboxStore>) {
+    pub(crate) fn use_store(&self, store: Arc<dyn OutboxStore>) {
         // A second store would be a second relay in this process, which there never is.
         let _ = self.shared.store.set(store);
     }
 
-    /// Asks `bus`, which remembers ids for `duplicate_window`, from now on. The first one stays.
-    pub(crate) fn watch_bus(&self, bus: Arc<dyn HealthCheck>, duplicate_window: Duration) {
-        let _ = self.shared.bus.set(bus);
+    /// Tells what `watch` finds out, and that the bus remembers ids for `duplicate_window`, from now on. The first one stays.
+    pub(crate) fn tell(&self, watch: Watch, duplicate_window: Duration) {
+        let _ = self.shared.watch.set(watch);
         let _ = self.shared.duplicate_window.set(duplicate_window);
     }
 
@@ -127,11 +181,9 @@ impl AppState {
         self.shared.followers.clone().try_acquire_owned().ok()
     }
 
-    /// Returns the store when there is a place, or `None` if the relay has none.
-    pub(super) async fn store(&self) -> Option<StoreInUse<'_>> {
-        let store = self.shared.store.get()?;
-        let place = self.shared.admin.acquire().await.expect("the semaphore is never closed");
-        Some(StoreInUse { store: &**store, _place: place })
+    /// Returns the store, or `None` if the relay has none. It limits by itself how much people ask at the same time.
+    pub(super) fn store(&self) -> Option<Arc<dyn OutboxStore>> {
+        self.shared.store.get().cloned()
     }
 
     /// Returns how long the bus remembers ids; zero if it does not.
@@ -155,24 +207,33 @@ impl AppState {
         self.shared.phase.subscribe()
     }
 
-    /// Says whether this replica can do its work. An idle replica is ready: it waits for nothing.
+    /// Says whether this replica can do its work, as every other surface says it.
     pub(super) async fn readiness(&self) -> Readiness {
-        let ok = Check { ok: true, error: None };
         if self.phase() == Phase::Disabled {
-            return Readiness { ready: true, phase: Phase::Disabled, store: ok.clone(), bus: ok };
+            return Readiness::of(Phase::Disabled, Check::OK, Check::OK, BTreeMap::new());
         }
-        let ask = async {
-            let store = check(self.shared.store.get().map(|store| store.check()));
-            let bus = check(self.shared.bus.get().map(|bus| bus.check()));
-            let (store, bus) = tokio::join!(store, bus);
-            Readiness { ready: store.ok && bus.ok, phase: Phase::Running, store, bus }
-        };
-        // Nobody to ask is soon out of date, and costs nothing to find out.
-        let somebody = self.shared.store.get().is_some() && self.shared.bus.get().is_some();
-        let found = if somebody { self.shared.readiness.get(ask).await } else { ask.await };
-        // The phase is never reused: a stopping replica must be out of rotation at once.
-        let phase = self.phase();
-        Readiness { ready: found.ready && phase == Phase::Running, phase, ..found }
+        if let Some(watch) = self.shared.watch.get() {
+            watch.refresh().await;
+        }
+        let verdict = self.telemetry().verdict();
+        let mut troubles = BTreeMap::new();
+        for trouble in self.telemetry().all_troubles() {
+            *troubles.entry(trouble.kind.name()).or_default() += 1;
+        }
+        // Asked last: a stopping replica must be out of rotation at once.
+        Readiness::of(self.phase(), Check::of(&verdict.store), Check::of(&verdict.bus), troubles)
+    }
+
+    /// Counts what waits by topic and type; `None` while nobody can tell.
+    pub(super) async fn routes(&self) -> Option<Vec<RouteBacklog>> {
+        let ask = async { self.store()?.routes().await.ok() };
+        self.shared.routes.get(async { timeout(ROUTES_TIMEOUT, ask).await.ok()? }).await
+    }
+
+    /// Lists the topics whose events keep failing; `None` while nobody can tell.
+    pub(super) async fn failing(&self) -> Option<Vec<FailingTopic>> {
+        let ask = async { self.store()?.failing(FAILING_TOPICS_MAX).await.ok() };
+        self.shared.failing.get(async { timeout(ROUTES_TIMEOUT, ask).await.ok()? }).await
     }
 
     /// Lists the relays that are connected to the database; `None` while nobody can tell.
@@ -180,32 +241,6 @@ impl AppState {
         let store = self.shared.store.get()?;
         let ask = async { timeout(RELAYS_TIMEOUT, store.relays()).await.ok()?.ok()? };
         self.shared.relays.get(ask).await
-    }
-}
-
-fn no_answer() -> String {
-    format!("no answer within {} s", CHECK_TIMEOUT.as_secs())
-}
-
-async fn check(asked: Option<impl Future<Output = Result<(), String>>>) -> Check {
-    let answer = match asked {
-        Some(answer) => timeout(CHECK_TIMEOUT, answer).await.unwrap_or_else(|_| Err(no_answer())),
-        None => Err("not connected yet".to_owned()),
-    };
-    Check { ok: answer.is_ok(), error: answer.err() }
-}
-
-/// The store, while a request has one of the few places for using it.
-pub(super) struct StoreInUse<'a> {
-    store: &'a dyn OutboxStore,
-    _place: SemaphorePermit<'a>,
-}
-
-impl<'a> Deref for StoreInUse<'a> {
-    type Target = dyn OutboxStore;
-
-    fn deref(&self) -> &Self::Target {
-        self.store
     }
 }
 
@@ -237,23 +272,65 @@ impl<T: Clone> Cached<T> {
 #[cfg(test)]
 mod tests {
     use gamemesh_outbox::bus::stdout::StdoutBus;
+    use gamemesh_outbox::store::HealthCheck;
     use gamemesh_outbox::store::schema::Schema;
     use gamemesh_outbox::store::sqlite::{SqliteConfig, SqliteStore};
+    use gamemesh_outbox::troubles::{ALL_OUTCOMES, TroubleKind};
 
     use super::*;
 
-    #[tokio::test]
-    async fn an_answer_from_before_there_was_anybody_to_ask_is_not_reused() {
-        let state = AppState::new("shop", Telemetry::new("shop"), Access::new(None, Vec::new()));
-        assert!(!state.readiness().await.ready);
-        let folder = tempfile::tempdir().unwrap();
+    async fn store(folder: &tempfile::TempDir) -> Arc<dyn HealthCheck> {
         let config = SqliteConfig::new(folder.path().join("outbox.db")).create_if_missing(true);
         let store = SqliteStore::open(&config).await.unwrap();
         store.migrate_up().await.unwrap();
-        state.watch_store(Arc::new(store));
-        state.watch_bus(Arc::new(StdoutBus::default()), Duration::ZERO);
+        Arc::new(store)
+    }
+
+    fn state(telemetry: &Telemetry) -> AppState {
+        AppState::new("shop", telemetry.clone(), Access::new(None, Vec::new()))
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_first_has_the_sides_asked() {
+        let telemetry = Telemetry::new("shop");
+        let state = state(&telemetry);
         state.enter(Phase::Running);
+        assert!(!state.readiness().await.ready, "there is nobody to ask");
+        let folder = tempfile::tempdir().unwrap();
+        let bus = Arc::new(StdoutBus::default());
+        let watch = Watch::new(store(&folder).await, bus, Duration::from_secs(1), telemetry);
+        state.tell(watch, Duration::ZERO);
+        let readiness = state.readiness().await;
+        assert!(readiness.ready && readiness.reason.is_none(), "{readiness:?}");
+        state.enter(Phase::Stopping);
+        assert_eq!(state.readiness().await.reason.as_deref(), Some("the relay is stopping"));
+    }
+
+    #[tokio::test]
+    async fn small_troubles_are_counted_and_one_of_all_outcomes_or_of_every_route_makes_it_not_ready() {
+        let telemetry = Telemetry::new("shop");
+        let state = state(&telemetry);
+        let folder = tempfile::tempdir().unwrap();
+        let bus = Arc::new(StdoutBus::default());
+        state.tell(Watch::new(store(&folder).await, bus, Duration::from_secs(1), telemetry.clone()), Duration::ZERO);
+        state.enter(Phase::Running);
+        telemetry.troubles().begin(TroubleKind::Place, "EVENTS", "it forgets");
+        telemetry.troubles().begin(TroubleKind::Outcome, "0192f0c1", "a trigger");
         let readiness = state.readiness().await;
         assert!(readiness.ready, "{readiness:?}");
+        assert_eq!(readiness.troubles, BTreeMap::from([("place", 1), ("outcome", 1)]));
+        telemetry.troubles().begin(TroubleKind::Route, "events.player registered", "no stream");
+        let reason = state.readiness().await.reason.unwrap();
+        assert!(reason.contains("nothing that is due is taken: events.player registered: no stream"), "{reason}");
+        assert!(telemetry.encode_metrics().contains("gamemesh_outbox_bus_up{service=\"shop\"} 0\n"));
+        telemetry.troubles().end(TroubleKind::Route, "events.player registered");
+        telemetry.troubles().begin(TroubleKind::Outcome, ALL_OUTCOMES, "no replica identity");
+        let readiness = state.readiness().await;
+        let reason = readiness.reason.unwrap();
+        assert!(reason.contains("outcomes cannot be written: no replica identity"), "{reason}");
+        assert!(telemetry.encode_metrics().contains("gamemesh_outbox_store_up{service=\"shop\"} 0\n"));
+        telemetry.troubles().end(TroubleKind::Outcome, ALL_OUTCOMES);
+        assert!(state.readiness().await.ready);
+        assert!(telemetry.encode_metrics().contains("gamemesh_outbox_store_up{service=\"shop\"} 1\n"));
     }
 }

@@ -54,17 +54,18 @@ pub(crate) struct Values {
 }
 
 impl Values {
-    /// Collects and checks the settings. An empty variable counts as unset, as templates often leave one behind. Settings
-    /// of adapters that are left out of this build are passed over.
+    /// Collects and checks the settings. An empty variable counts as unset, as templates often leave one behind, unless it
+    /// could be meant. Settings of adapters that are left out of this build are passed over.
     pub(crate) fn load(
         known: &'static [&'static About],
         left_out: &[&str],
         environment: impl IntoIterator<Item = (String, String)>,
         file: Option<&Path>,
     ) -> Result<Self, ConfigError> {
-        let environment: BTreeMap<String, String> =
-            environment.into_iter().filter(|(_, text)| !text.trim().is_empty()).collect();
+        let (environment, empty): (BTreeMap<String, String>, BTreeMap<String, String>) =
+            environment.into_iter().partition(|(_, text)| !text.trim().is_empty());
         let mut problems = unknown_variables(known, left_out, &environment);
+        problems.extend(ambiguous(known, &empty));
         let file = match file {
             Some(path) => read_file(known, left_out, path, &mut problems)?,
             None => BTreeMap::new(),
@@ -112,6 +113,19 @@ impl Values {
     pub(crate) fn shown(&self, env: &str) -> Option<&str> {
         let about = self.known.iter().find(|about| about.env == env && !about.secret)?;
         self.found.get(about.env).map(|found| found.text.trim())
+    }
+
+    /// Writes a setting as whoever set it wrote it; of a secret only its name, of what nobody set that it is so.
+    pub(crate) fn written(&self, env: &str) -> String {
+        let is_secret = self.known.iter().any(|about| about.env == env && about.secret);
+        match self.found.get(env) {
+            None => format!("{env} (not set)"),
+            Some(found) if is_secret => found.name.clone(),
+            Some(found) if found.layer == Layer::Default => {
+                format!("{} (by default {})", found.name, found.text.trim())
+            }
+            Some(found) => format!("{}={}", found.name, found.text.trim()),
+        }
     }
 
     /// Says where a setting was set, if it was.
@@ -179,6 +193,14 @@ fn unknown_variables(known: &[&About], left_out: &[&str], environment: &BTreeMap
     };
     let unknowns = environment.keys().filter(|name| ours(name) && !known.contains(name) && !passed_over(name));
     unknowns.map(|name| unknown(name, &known)).collect()
+}
+
+fn ambiguous(known: &[&About], empty: &BTreeMap<String, String>) -> Vec<String> {
+    let words = known.iter().filter_map(|about| Some((about.env, about.no_value?)));
+    let ambiguous = words.filter(|(env, _)| empty.contains_key(*env));
+    ambiguous
+        .map(|(env, word)| format!("{env}: expected {word} or a value, got an empty one: unset it for the default"))
+        .collect()
 }
 
 /// Kubernetes describes every service of a namespace to every pod: a service `outbox-relay` appears as

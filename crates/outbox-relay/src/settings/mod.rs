@@ -3,6 +3,7 @@
 //! A setting is declared once, by [`settings!`]; the declaration drives reading, error texts, help and
 //! `docs/configuration.md`.
 
+pub(crate) mod contradictions;
 pub(crate) mod load;
 pub(crate) mod types;
 pub(crate) mod values;
@@ -41,6 +42,8 @@ pub(crate) struct About {
     pub secret: bool,
     /// Whether the file that a value names holds a secret.
     pub names_secret: bool,
+    /// The word for no value at all, where an empty variable might be meant to say that, or only be left behind.
+    pub no_value: Option<&'static str>,
     /// Whether a text is such a value.
     pub valid: fn(&str) -> bool,
 }
@@ -82,11 +85,15 @@ impl About {
 macro_rules! settings {
     (@made) => { None };
     (@made $made:expr) => { Some($made) };
+    (@no_value) => { None };
+    (@no_value $word:literal) => { Some($word) };
     (
         $list:ident:
         $($name:ident: $type:ty {
             $($field:ident: $value:expr),*;
-            parse: $parse:expr, $(secret: $secret:literal,)? $(names_secret: $names_secret:literal,)? $(made: $made:expr,)?
+            parse: $parse:expr,
+            $(no_value: $no_value:literal,)? $(secret: $secret:literal,)? $(names_secret: $names_secret:literal,)?
+            $(made: $made:expr,)?
         })*
     ) => {
         $(pub(crate) static $name: $crate::settings::Setting<$type> = $crate::settings::Setting {
@@ -95,6 +102,7 @@ macro_rules! settings {
                 made: $crate::settings::settings!(@made $($made)?),
                 secret: false $(|| $secret)?,
                 names_secret: false $(|| $names_secret)?,
+                no_value: $crate::settings::settings!(@no_value $($no_value)?),
                 valid: |text| $name.parse(text).is_some(),
             },
             parse: $parse,

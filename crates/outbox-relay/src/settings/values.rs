@@ -88,6 +88,16 @@ pub(crate) fn list(text: &str) -> Option<Vec<String>> {
     text.split(',').map(|item| present(item.trim())).collect()
 }
 
+/// Reads the beginnings of topics: whole tokens, and no wildcards, which topics do not have.
+pub(crate) fn topic_prefixes(text: &str) -> Option<Vec<String>> {
+    let usable = |prefix: &String| {
+        let tokens = prefix.strip_suffix('.').unwrap_or(prefix);
+        let is_name = |byte: u8| byte.is_ascii_graphic() && byte != b'*' && byte != b'>';
+        !tokens.split('.').any(str::is_empty) && tokens.bytes().all(is_name)
+    };
+    list(text).filter(|prefixes| prefixes.iter().all(usable))
+}
+
 /// Reads a level or a filter. One bare word must be a level: a misspelt one would otherwise be a filter for a module of
 /// that name and silence everything else.
 pub(crate) fn log_level(text: &str) -> Option<LogLevel> {
@@ -136,6 +146,14 @@ mod tests {
         assert!(token("0123456789abcdef").is_some());
         for wrong in ["", "0123456789abcde", "0123456789 abcdef", "0123456789äbcdef", "0123456789\nabcdef"] {
             assert!(token(wrong).is_none(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_topic_prefix_is_made_of_whole_tokens() {
+        assert_eq!(topic_prefixes("events.player, events.").unwrap(), ["events.player", "events."]);
+        for wrong in ["", ".", "events..", "events.>", "*", "a..b", ".a", "a b", "a,,b"] {
+            assert!(topic_prefixes(wrong).is_none(), "{wrong:?}");
         }
     }
 

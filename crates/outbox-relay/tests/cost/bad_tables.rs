@@ -86,8 +86,15 @@ async fn blocks(outbox: &Outbox) -> f64 {
 
 async fn carry_batch(store: &PostgresStore) {
     let lifetime = Duration::from_secs(60);
-    let limit =
-        ClaimLimit { events: BATCH, bytes: 4 << 20, any_size: true, event_bytes: 1 << 20, lifetime, except: vec![] };
+    let limit = ClaimLimit {
+        events: BATCH,
+        bytes: 4 << 20,
+        any_size: true,
+        event_bytes: 1 << 20,
+        lifetime,
+        except: vec![],
+        except_ids: vec![],
+    };
     let policy = SettlePolicy { attempts_max: 0, on_published: OnPublished::Mark };
     let claim = claim_now(store, &limit).await.unwrap().expect("due events");
     let settled = claim.settle(vec![Outcome::Published; BATCH as usize], &policy).await.unwrap();

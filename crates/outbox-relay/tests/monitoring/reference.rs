@@ -11,8 +11,8 @@ const INTRODUCTION: &str = "\
 
 A relay serves its metrics at `/metrics` on `HTTP_PORT`, in the OpenMetrics text format. Every series has the label
 `service` (`OTEL_SERVICE_NAME`); Prometheus adds `job` and `instance`. Every counter, and every value of a label that is known
-beforehand, is there with 0 from the start, so that `increase()` sees the first one. No label ever holds an id, a topic or
-the text of an error.
+beforehand, is there with 0 from the start, so that `increase()` sees the first one. No label ever holds an id or the text of
+an error, and a topic only where it is in trouble (`gamemesh_outbox_route_trouble`), of at most twenty.
 
 The **scope** says how the numbers of several replicas become one. What is read from the *table* is the same number on every
 replica: take it once, `max without (instance, pod) (...)`. What belongs to a *replica* is added up, after `rate()` or

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use outbox_testkit::chaos::{ChaosConfig, RigConfig, run};
+use outbox_testkit::chaos::{BusKind, ChaosConfig, RigConfig, run};
 use outbox_testkit::checker::check;
 use outbox_testkit::history::History;
 
@@ -33,6 +33,9 @@ struct Arguments {
     /// The most events in one transaction
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1000))]
     events: u64,
+    /// What the relays publish to
+    #[arg(long, value_enum, default_value_t = BusKind::Nats)]
+    bus: BusKind,
     /// The program to be broken
     #[arg(long, required_unless_present = "check")]
     program: Option<PathBuf>,
@@ -58,7 +61,7 @@ async fn main() -> Result<ExitCode> {
     let program = arguments.program.context("expected the program to be broken")?;
     let program = program.canonicalize().with_context(|| program.display().to_string())?;
     let config = ChaosConfig {
-        rig: RigConfig { relays: arguments.relays, ..RigConfig::new(program, &folder) },
+        rig: RigConfig { relays: arguments.relays, bus: arguments.bus, ..RigConfig::new(program, &folder) },
         duration: arguments.duration,
         seed: arguments.seed.unwrap_or_else(|| fastrand::u64(..)),
         producers: arguments.producers,

@@ -20,6 +20,7 @@ async fn main() -> Result<()> {
         event_bytes: u64::MAX,
         lifetime: Duration::from_secs(3600),
         except: Vec::new(),
+        except_ids: Vec::new(),
     };
     let mut claim = claim_now(&store, &limit).await?.context("expected events to claim, got none")?;
     let mut output = std::io::stdout();

@@ -4,9 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use async_nats::jetstream;
 use async_nats::jetstream::stream::{Config, DiscardPolicy};
-use futures_util::future::try_join_all;
 use gamemesh_outbox::store::dead_letters::{Action, Options, Request, act};
 use gamemesh_outbox::store::postgres::{PostgresConfig, PostgresStore};
 use nix::sys::signal::Signal;
@@ -16,19 +14,25 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::relays::Replica;
-use super::rig::{ANYBODY, NOBODY, Rig, STREAM, urls};
+use super::rig::{ANYBODY, NOBODY, Rig, STREAM};
 use crate::history::{Fault, Target, wall_clock};
 use crate::proxy::{Direction, Flow};
-use crate::servers::NatsServer;
 use crate::wait_until;
 
 const END_SESSIONS: &str =
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'outbox-relay'";
+/// Of a relay's transactions only a claim waits for the relay.
+const HOLDS_ROWS: &str = "SELECT FROM pg_stat_activity
+                          WHERE application_name = 'outbox-relay' AND state = 'idle in transaction' LIMIT 1";
 const DEADLOCKS: &str = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
 /// A relay may be killed before it settles, so one try may not be enough.
 const DEADLOCK_TRIES: u32 = 20;
 /// How long relays hold their rows then: longer than it takes to get the table, shorter than the publish timeout.
 const DEADLOCK_DELAY: Duration = Duration::from_millis(500);
+
+/// How many outages are long, and how long these are: past the time that readiness may take to tell.
+const LONG_ONE_IN: u32 = 5;
+const LONG: std::ops::Range<u64> = 12_000..15_000;
 
 /// Every kind of fault that a run draws from.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -64,6 +68,8 @@ pub enum Kind {
     FreezeBus,
     /// Replies of the bus come late.
     SlowBus,
+    /// What relays send to the bus passes at some kilobytes a second.
+    SlowLink,
     /// One of several servers of the bus is killed and comes back; it may be the leader of the stream.
     KillBusServer,
     /// The stream takes no more messages for a while.
@@ -78,6 +84,16 @@ pub enum Kind {
     FillDisk,
     /// The pooler between relays and database is killed and comes back.
     KillPooler,
+    /// The database refuses every outcome for a while.
+    RefuseOutcomes,
+    /// The database refuses the outcome of one row in 64 for a while.
+    RefuseSomeOutcomes,
+    /// The table is in another schema for a while.
+    MoveTable,
+    /// Somebody locks the table again and again, and gives up soon each time.
+    StormOfLocks,
+    /// Somebody else answers in the stream's place.
+    AnswerInItsPlace,
     /// A person requeues every dead letter.
     Requeue,
     /// A person discards every dead letter.
@@ -104,6 +120,7 @@ impl Rig {
             Kind::KillBus => self.kill_bus(random).await,
             Kind::FreezeBus => self.freeze_bus(random).await,
             Kind::SlowBus => self.slow_bus(random).await,
+            Kind::SlowLink => self.slow_link(random).await,
             Kind::KillBusServer => self.kill_bus_server(random).await,
             Kind::FillStream => self.fill_stream(random).await,
             Kind::DenyPublishing => self.deny_publishing(random).await,
@@ -111,6 +128,11 @@ impl Rig {
             Kind::Deadlock => self.deadlock().await,
             Kind::FillDisk => self.fill_disk(random).await,
             Kind::KillPooler => self.kill_pooler().await,
+            Kind::RefuseOutcomes => self.refuse_outcomes(1, random).await,
+            Kind::RefuseSomeOutcomes => self.refuse_outcomes(64, random).await,
+            Kind::MoveTable => self.move_table(random).await,
+            Kind::StormOfLocks => self.storm_of_locks().await,
+            Kind::AnswerInItsPlace => self.answer_in_its_place(random).await,
             Kind::Requeue => self.operate(Action::Requeue).await,
             Kind::Discard => self.operate(Action::Discard).await,
         }
@@ -118,6 +140,7 @@ impl Rig {
     }
 
     async fn kill(&self, replica: &Replica, random: &mut fastrand::Rng) -> Result<()> {
+        let _starting = self.starting.read().await;
         let at = wall_clock();
         replica.weigh().await;
         if replica.signal(Signal::SIGKILL).await?.is_some() {
@@ -130,6 +153,7 @@ impl Rig {
     }
 
     async fn kill_all(&self) -> Result<()> {
+        let _starting = self.starting.read().await;
         let at = wall_clock();
         for replica in &self.replicas {
             replica.signal(Signal::SIGKILL).await?;
@@ -146,6 +170,7 @@ impl Rig {
 
     /// A clean end has no fault record: nothing may go wrong because of it. Its exit code is in the relay's history.
     async fn stop(&self, replica: &Replica) -> Result<()> {
+        let _starting = self.starting.read().await;
         // Before it serves its endpoints it may not have begun to listen for signals.
         replica.get("/healthz").await?;
         replica.signal(Signal::SIGTERM).await?;
@@ -185,8 +210,11 @@ impl Rig {
         let (at, before) = (wall_clock(), proxy.dropped(Direction::ToClient));
         proxy.set(Direction::ToClient, Flow::Drop);
         pause(random, 200..4_000).await;
-        // Another fault may keep the server silent for a while.
-        let lost = async || Some(proxy.dropped(Direction::ToClient) - before).filter(|bytes| *bytes > 0);
+        // Another fault may keep the server silent for a while, or have let its replies pass again.
+        let lost = async || {
+            proxy.set(Direction::ToClient, Flow::Drop);
+            Some(proxy.dropped(Direction::ToClient) - before).filter(|bytes| *bytes > 0)
+        };
         let lost = wait_until("replies are lost", lost).await;
         proxy.cut();
         proxy.set(Direction::ToClient, Flow::Pass);
@@ -199,7 +227,7 @@ impl Rig {
         let mut postgres = self.postgres.lock().await;
         let at = wall_clock();
         postgres.crash()?;
-        pause(random, 0..3_000).await;
+        length(random, 0..3_000).await;
         postgres.restart().await?;
         self.record(at, Fault::Outage(Target::Database), "crashed");
         Ok(())
@@ -222,7 +250,7 @@ impl Rig {
             |on: bool| format!("ALTER SYSTEM SET default_transaction_read_only = {}", if on { "on" } else { "off" });
         sql.batch_execute(&set(true)).await?;
         sql.batch_execute("SELECT pg_reload_conf()").await?;
-        pause(random, 500..3_000).await;
+        length(random, 500..3_000).await;
         // This session is read-only by now as well, except for what it says otherwise.
         sql.batch_execute("SET default_transaction_read_only = off").await?;
         sql.batch_execute(&set(false)).await?;
@@ -237,28 +265,28 @@ impl Rig {
         let at = wall_clock();
         let tx = sql.transaction().await?;
         tx.batch_execute("LOCK TABLE outbox_events IN ACCESS EXCLUSIVE MODE").await?;
-        pause(random, 200..6_000).await;
+        length(random, 200..6_000).await;
         tx.commit().await?;
         self.record(at, Fault::Outage(Target::Database), "table locked");
         Ok(())
     }
 
     async fn kill_bus(&self, random: &mut fastrand::Rng) -> Result<()> {
-        let mut servers = self.nats.lock().await;
+        let mut bus = self.bus.lock().await;
         let at = wall_clock();
-        servers.iter_mut().for_each(NatsServer::kill);
-        pause(random, 0..4_000).await;
-        try_join_all(servers.iter_mut().map(NatsServer::restart)).await?;
+        bus.kill();
+        length(random, 0..4_000).await;
+        bus.restart().await?;
         self.record(at, Fault::Outage(Target::Bus), "killed");
         Ok(())
     }
 
     async fn freeze_bus(&self, random: &mut fastrand::Rng) -> Result<()> {
-        let mut servers = self.nats.lock().await;
+        let mut bus = self.bus.lock().await;
         let at = wall_clock();
-        servers.iter_mut().try_for_each(|server| server.process().signal(Signal::SIGSTOP))?;
-        pause(random, 500..5_000).await;
-        servers.iter_mut().try_for_each(|server| server.process().signal(Signal::SIGCONT))?;
+        bus.signal(Signal::SIGSTOP)?;
+        length(random, 500..5_000).await;
+        bus.signal(Signal::SIGCONT)?;
         self.record(at, Fault::Freeze(Target::Bus), "");
         Ok(())
     }
@@ -274,20 +302,34 @@ impl Rig {
         Ok(())
     }
 
+    /// Each relay has a link of its own. What it has waited to send passes when this ends.
+    async fn slow_link(&self, random: &mut fastrand::Rng) -> Result<()> {
+        let at = wall_clock();
+        let rate = random.u32(20_000..200_000);
+        let set = |flow| self.replicas.iter().for_each(|replica| replica.to_bus.set(Direction::ToServer, flow));
+        set(Flow::Rate(rate));
+        length(random, 1_000..8_000).await;
+        set(Flow::Pass);
+        let fault = Fault::Cut { relay: None, server: Target::Bus };
+        self.record(at, fault, format!("{} kB/s", rate / 1_000));
+        Ok(())
+    }
+
     fn delay_replies(&self, delay: Option<Duration>) {
         let flow = delay.map_or(Flow::Pass, Flow::Delay);
         self.replicas.iter().for_each(|replica| replica.to_bus.set(Direction::ToClient, flow));
     }
 
     async fn kill_bus_server(&self, random: &mut fastrand::Rng) -> Result<()> {
-        let mut servers = self.nats.lock().await;
+        let mut bus = self.bus.lock().await;
+        let servers = bus.nats()?;
         let server = random.usize(..servers.len());
         let at = wall_clock();
         servers[server].kill();
         pause(random, 500..4_000).await;
         servers[server].restart().await?;
         // Until there are leaders again, requests are not even refused.
-        let jetstream = jetstream::new(async_nats::connect(urls(&servers)).await?);
+        let jetstream = bus.jetstream().await?;
         wait_until("bus and stream have leaders", async || {
             jetstream.query_account().await.ok()?;
             jetstream.get_stream(STREAM).await.ok()
@@ -298,7 +340,7 @@ impl Rig {
     }
 
     async fn fill_stream(&self, random: &mut fastrand::Rng) -> Result<()> {
-        let jetstream = self.jetstream().await?;
+        let jetstream = self.bus.lock().await.jetstream().await?;
         let mut stream = jetstream.get_stream(STREAM).await?;
         let at = wall_clock();
         let info = stream.info().await?.clone();
@@ -312,8 +354,8 @@ impl Rig {
     }
 
     async fn deny_publishing(&self, random: &mut fastrand::Rng) -> Result<()> {
-        let mut servers = self.nats.lock().await;
-        let [server] = servers.as_mut_slice() else { bail!("expected a bus of one server") };
+        let mut bus = self.bus.lock().await;
+        let [server] = bus.nats()?.as_mut_slice() else { bail!("expected a bus of one server") };
         let at = wall_clock();
         server.configure(NOBODY)?;
         server.process().signal(Signal::SIGHUP)?;
@@ -412,6 +454,7 @@ async fn meet_in_a_deadlock(sql: &mut Client, watcher: &Client) -> Result<()> {
     };
     let before = deadlocks().await?;
     for _ in 0..DEADLOCK_TRIES {
+        wait_until("a relay holds rows", async || watcher.query_opt(HOLDS_ROWS, &[]).await.ok()?).await;
         let tx = sql.transaction().await?;
         tx.batch_execute("SET LOCAL lock_timeout = '5s'; LOCK TABLE outbox_events IN SHARE MODE").await?;
         // The database may choose this transaction as the victim, which is as good.
@@ -424,7 +467,13 @@ async fn meet_in_a_deadlock(sql: &mut Client, watcher: &Client) -> Result<()> {
     bail!("no deadlock in {DEADLOCK_TRIES} tries")
 }
 
+/// Lets the time of an outage pass: sometimes so long that every surface has to have said so.
+pub(super) async fn length(random: &mut fastrand::Rng, milliseconds: std::ops::Range<u64>) {
+    let long = random.u32(..LONG_ONE_IN) == 0;
+    pause(random, if long { LONG } else { milliseconds }).await;
+}
+
 /// Lets a random time pass.
-async fn pause(random: &mut fastrand::Rng, milliseconds: std::ops::Range<u64>) {
+pub(super) async fn pause(random: &mut fastrand::Rng, milliseconds: std::ops::Range<u64>) {
     sleep(Duration::from_millis(random.u64(milliseconds))).await;
 }

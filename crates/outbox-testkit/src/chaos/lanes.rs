@@ -7,7 +7,7 @@ use anyhow::Result;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Kind, Rig};
+use super::{BusKind, Kind, Rig};
 
 /// Faults of one kind of target.
 struct Lane {
@@ -40,17 +40,29 @@ const DATABASE: Lane = Lane {
         (Kind::LockTable, 2),
         (Kind::UseUpConnections, 1),
         (Kind::Deadlock, 1),
+        (Kind::RefuseOutcomes, 3),
+        (Kind::RefuseSomeOutcomes, 4),
+        (Kind::MoveTable, 2),
+        (Kind::StormOfLocks, 2),
     ],
 };
 
-const BUS: Lane = Lane {
+/// What can be done to either bus.
+const REDIS: Lane = Lane {
+    gap: 12_000..36_000,
+    kinds: &[(Kind::KillBus, 8), (Kind::FreezeBus, 4), (Kind::SlowBus, 2), (Kind::SlowLink, 2)],
+};
+
+const NATS: Lane = Lane {
     gap: 12_000..36_000,
     kinds: &[
         (Kind::KillBus, 8),
         (Kind::FreezeBus, 4),
         (Kind::SlowBus, 2),
+        (Kind::SlowLink, 2),
         (Kind::FillStream, 1),
         (Kind::DenyPublishing, 1),
+        (Kind::AnswerInItsPlace, 3),
     ],
 };
 
@@ -58,11 +70,15 @@ const OPERATOR: Lane = Lane { gap: 8_000..20_000, kinds: &[(Kind::Requeue, 3), (
 
 /// Disturbs everything until `calm`, and carries each fault that has begun to its end.
 pub(super) async fn all(rig: &Rig, random: &mut fastrand::Rng, calm: &CancellationToken) -> Result<()> {
+    let bus = match rig.bus_kind() {
+        BusKind::Nats => NATS,
+        BusKind::Redis => REDIS,
+    };
     let mut next = || fastrand::Rng::with_seed(random.u64(..));
     tokio::try_join!(
         RELAYS.disturb(rig, next(), calm),
         DATABASE.disturb(rig, next(), calm),
-        BUS.disturb(rig, next(), calm),
+        bus.disturb(rig, next(), calm),
         OPERATOR.disturb(rig, next(), calm),
         weigh(rig, calm),
     )?;

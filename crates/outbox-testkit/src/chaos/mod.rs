@@ -3,21 +3,28 @@
 //!
 //! A run has a seed, which decides which faults come and in what order; when exactly they strike is up to the machine.
 
+mod bus;
 mod faults;
 mod lanes;
 mod producers;
+mod readiness;
+mod refusals;
 mod relays;
 mod report;
 mod rig;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use tokio_util::sync::CancellationToken;
 
+pub use self::bus::BusKind;
 pub use self::faults::Kind;
 pub use self::producers::{Producer, TOPIC};
+pub use self::readiness::Readiness;
 pub use self::relays::{Replica, Replicas};
+use self::report::End;
 pub use self::report::{ChaosReport, Recovery};
 pub use self::rig::{Rig, RigConfig};
 use crate::checker::check;
@@ -58,10 +65,14 @@ pub async fn run(config: &ChaosConfig) -> Result<ChaosReport> {
         calm.cancel();
         Ok(())
     };
-    tokio::try_join!(lanes::all(&rig, &mut random, &calm), time)?;
+    let looks = Arc::default();
+    tokio::try_join!(lanes::all(&rig, &mut random, &calm), readiness::watch(&rig, &looks, &calm), time)?;
     let faulty_until = wall_clock();
     let (rest_after, memory_max) = rig.come_to_rest().await?;
     let history = rig.finish().await?;
     let checked = check(&history);
-    Ok(ChaosReport::new(config, &history, checked, began..faulty_until, rest_after, memory_max))
+    let looks = std::mem::take(&mut *looks.lock().expect("nobody panics while looking"));
+    let readiness = readiness::judge(&looks, &history.faults, began);
+    let end = End { rest_after, memory_max, readiness };
+    Ok(ChaosReport::new(config, &history, checked, began..faulty_until, end))
 }

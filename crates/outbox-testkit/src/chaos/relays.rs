@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use std::os::unix::process::ExitStatusExt;
 
@@ -17,10 +18,14 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::history::collect::relay::{TARGET, log_line};
 use crate::history::{Counters, Exit, Recorder, RelayEvent, RelayRecord, RelayRun, collect, wall_clock};
 use crate::proxy::TcpProxy;
+
+/// How long an answer of an endpoint may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// One replica: a place in which one process after the other runs, behind its own proxies.
 #[derive(Debug)]
@@ -35,12 +40,15 @@ pub struct Replica {
     /// Between it and the bus.
     pub to_bus: TcpProxy,
     running: Mutex<Option<Running>>,
+    /// How many processes were started. Their ids come back within a long run.
+    starts: AtomicU32,
     memory: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
 struct Running {
     child: Child,
+    process: u32,
     run: RelayRun,
     /// Where it serves its endpoints, as soon as it does.
     address: watch::Receiver<Option<String>>,
@@ -90,6 +98,7 @@ impl Replica {
             to_database,
             to_bus,
             running: Mutex::default(),
+            starts: AtomicU32::default(),
             memory: Arc::default(),
         })
     }
@@ -112,12 +121,13 @@ impl Replica {
         command.arg("run").env_clear().envs(self.environment.iter().cloned()).envs(extra.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("cannot start {}", self.program.display()))?;
-        let run = RelayRun { name: self.name.clone(), run: child.id().context("it has just been started")? };
+        let process = child.id().context("it has just been started")?;
+        let run = RelayRun { name: self.name.clone(), run: self.starts.fetch_add(1, Ordering::Relaxed) + 1 };
         let (served, address) = watch::channel(None);
         let stderr = child.stderr.take().context("it was asked for")?;
         let log = File::options().create(true).append(true).open(&self.log).await?;
         let listening = tokio::spawn(listen(stderr, log, run.clone(), self.recorder.clone(), served));
-        *running = Some(Running { child, run: run.clone(), address, listening });
+        *running = Some(Running { child, process, run: run.clone(), address, listening });
         Ok(run)
     }
 
@@ -125,7 +135,7 @@ impl Replica {
     pub async fn signal(&self, signal: Signal) -> Result<Option<RelayRun>> {
         let running = self.running.lock().await;
         let Some(running) = &*running else { return Ok(None) };
-        let id = Pid::from_raw(i32::try_from(running.run.run)?);
+        let id = Pid::from_raw(i32::try_from(running.process)?);
         kill(id, signal).with_context(|| format!("cannot send {signal} to {}", running.run))?;
         Ok(Some(running.run.clone()))
     }
@@ -155,7 +165,7 @@ impl Replica {
 
     /// Looks at how much memory the process uses.
     pub async fn weigh(&self) {
-        let id = self.running.lock().await.as_ref().map(|running| running.run.run);
+        let id = self.running.lock().await.as_ref().map(|running| running.process);
         let Some(id) = id else { return };
         // Gone by now, perhaps.
         let status = tokio::fs::read_to_string(format!("/proc/{id}/status")).await.unwrap_or_default();
@@ -166,7 +176,33 @@ impl Replica {
 
     /// Reads an endpoint of the process.
     pub async fn get(&self, path: &str) -> Result<String> {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await
+        self.ask(&get(path)).await
+    }
+
+    /// Asks whether the process is ready; `None` if there is none, or it does not answer now.
+    pub async fn readiness(&self) -> Option<(RelayRun, bool)> {
+        let (run, address) = {
+            let running = self.running.lock().await;
+            let running = running.as_ref()?;
+            (running.run.clone(), running.address.borrow().clone()?)
+        };
+        let answer = timeout(ANSWER_WITHIN, ask(&address, &get("/readyz"))).await.ok()?.ok()?;
+        match answer.split(' ').nth(1)? {
+            "200" => Some((run, true)),
+            "503" => Some((run, false)),
+            _ => None,
+        }
+    }
+
+    /// Says whether the process has begun to work, or there is none.
+    pub(super) async fn works(&self) -> bool {
+        let address = match &*self.running.lock().await {
+            Some(running) => running.address.borrow().clone(),
+            None => return true,
+        };
+        let Some(address) = address else { return false };
+        let answer = timeout(ANSWER_WITHIN, ask(&address, &get("/readyz"))).await;
+        answer.is_ok_and(|answer| answer.is_ok_and(|answer| answer.contains("\"running\"")))
     }
 
     /// Asks the process for a change of dead letters, as the page does, with the token `token`.
@@ -187,10 +223,7 @@ impl Replica {
             running.as_ref().with_context(|| format!("{} does not run", self.name))?.address.clone()
         };
         let address = address.wait_for(Option::is_some).await.context("it ended before it served anything")?.clone();
-        let mut stream = TcpStream::connect(address.context("waited for")?).await?;
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
+        let answer = ask(&address.context("waited for")?, request).await?;
         let (head, body) = answer.split_once("\r\n\r\n").context("expected a head and a body")?;
         ensure!(head.starts_with("HTTP/1.1 200"), "expected 200, got {head}: {body}");
         Ok(body.to_owned())
@@ -205,6 +238,18 @@ impl Replica {
         let metrics = self.get("/metrics").await?;
         Ok((collect::metrics::counters(run, &metrics)?, collect::metrics::gauges(&metrics)?))
     }
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+}
+
+async fn ask(address: &str, request: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
 }
 
 /// Records what a relay says until it says nothing more.

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::ChaosConfig;
+use super::{ChaosConfig, Readiness};
 use crate::checker::Report;
 use crate::history::{Fault, History, Nanos, RelayEvent, Target};
 
+/// How many of the wrong answers of `/readyz` are shown.
+const WRONG_SHOWN: usize = 10;
 /// Rows of the timeline.
 const ROWS: u64 = 30;
 const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -32,10 +34,19 @@ pub struct ChaosReport {
     pub rest_after: f64,
     /// The largest resident memory of a relay, in bytes.
     pub memory_max: u64,
+    /// Whether the relays said when they were ready.
+    pub readiness: Readiness,
     /// What the checker says.
     pub checked: Report,
     /// Events that were settled as published, and the faults, by part of the run.
     pub timeline: Vec<Row>,
+}
+
+/// What was seen of a run besides its history.
+pub(super) struct End {
+    pub(super) rest_after: Duration,
+    pub(super) memory_max: u64,
+    pub(super) readiness: Readiness,
 }
 
 /// The return of a server.
@@ -62,14 +73,7 @@ pub struct Row {
 }
 
 impl ChaosReport {
-    pub(super) fn new(
-        config: &ChaosConfig,
-        history: &History,
-        checked: Report,
-        time: Range<Nanos>,
-        rest_after: Duration,
-        memory_max: u64,
-    ) -> Self {
+    pub(super) fn new(config: &ChaosConfig, history: &History, checked: Report, time: Range<Nanos>, end: End) -> Self {
         let mut faults = BTreeMap::new();
         for record in &history.faults {
             *faults.entry(name(&record.fault, &record.details)).or_default() += 1;
@@ -80,8 +84,9 @@ impl ChaosReport {
             relays: config.rig.relays,
             faults,
             recoveries: recoveries(history, time.start),
-            rest_after: rest_after.as_secs_f64(),
-            memory_max,
+            rest_after: end.rest_after.as_secs_f64(),
+            memory_max: end.memory_max,
+            readiness: end.readiness,
             checked,
             timeline: timeline(history, time),
         }
@@ -89,7 +94,7 @@ impl ChaosReport {
 
     /// Says whether every promise was kept.
     pub fn is_clean(&self) -> bool {
-        self.checked.is_clean()
+        self.checked.is_clean() && self.readiness.wrong.is_empty()
     }
 
     /// Returns the longest recovery of a server, in seconds; `None` if one was never over.
@@ -107,6 +112,7 @@ fn name(fault: &Fault, details: &str) -> String {
         Fault::Freeze(Target::Relay(_)) => "relay frozen".to_owned(),
         Fault::Freeze(target) => format!("{target} frozen"),
         Fault::Cut { relay: Some(_), server } => format!("one relay cut off from {server}"),
+        Fault::Cut { relay: None, .. } if details.starts_with("somebody") => "somebody else answered".to_owned(),
         Fault::Cut { relay: None, server } => format!("slow way to {server}"),
         Fault::SessionsEnded => "sessions ended".to_owned(),
         Fault::ClockShifted { .. } => "clock shifted".to_owned(),
@@ -172,6 +178,12 @@ impl fmt::Display for ChaosReport {
         }
         writeln!(f, "{:>10.2} s after the last fault nothing was on its way any more", self.rest_after)?;
         writeln!(f, "{:>10.1} MiB was the most memory of a relay", self.memory_max as f64 / f64::from(1 << 20))?;
+        let Readiness { up, down, wrong } = &self.readiness;
+        writeln!(f, "\nReadiness, ten seconds after each begin and end of a fault:")?;
+        writeln!(f, "{:>10} times of {} it was wrong ({down} of them in an outage)", wrong.len(), up + down)?;
+        for wrong in wrong.iter().take(WRONG_SHOWN) {
+            writeln!(f, "           {wrong}")?;
+        }
         writeln!(f, "\nTimeline (events published a second):")?;
         let width = self.timeline.get(1).map_or(1.0, |row| row.at.max(f64::MIN_POSITIVE));
         let most = self.timeline.iter().map(|row| row.published).max().unwrap_or_default().max(1);

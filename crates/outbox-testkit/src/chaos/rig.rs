@@ -4,21 +4,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use async_nats::jetstream;
-use gamemesh_outbox::bus::nats::NatsReader;
 use nix::sys::signal::Signal;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, RwLock};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::PAYLOAD_BYTES_MAX;
+use super::bus::{Bus, BusKind};
 use super::producers::Producer;
 use super::relays::{Replica, Replicas};
 use crate::history::collect::bus;
 use crate::history::collect::postgres::ChangeLog;
 use crate::history::{Configuration, Facts, Fault, FaultRecord, History, Nanos, Recorder, Rest, wall_clock};
-use crate::servers::{NatsServer, PgBouncer, PostgresServer, TestDatabase};
+use crate::servers::{PgBouncer, PostgresServer, TestDatabase};
 
 /// How long a system without faults may take until nothing is on its way any more.
 const REST_WITHIN: Duration = Duration::from_secs(90);
@@ -60,7 +59,9 @@ pub struct RigConfig {
     pub database_folder: Option<PathBuf>,
     /// Whether relays reach the database through PgBouncer in transaction mode.
     pub pooled: bool,
-    /// How many servers the bus is made of.
+    /// What the relays publish to.
+    pub bus: BusKind,
+    /// How many servers the bus is made of; Redis has one.
     pub bus_servers: u32,
 }
 
@@ -78,6 +79,7 @@ impl RigConfig {
             database_settings: Vec::new(),
             database_folder: None,
             pooled: false,
+            bus: BusKind::Nats,
             bus_servers: 1,
         }
     }
@@ -88,7 +90,9 @@ impl RigConfig {
 pub struct Rig {
     pub(super) recorder: Recorder,
     pub(super) postgres: Mutex<PostgresServer>,
-    pub(super) nats: Mutex<Vec<NatsServer>>,
+    pub(super) bus: Mutex<Bus>,
+    /// Held for writing while no relay could start.
+    pub(super) starting: RwLock<()>,
     pub(super) pooler: Mutex<Option<PgBouncer>>,
     pub(super) database: TestDatabase,
     pub(super) replicas: Vec<Replica>,
@@ -105,10 +109,8 @@ impl Rig {
         let mut settings = DATABASE_SETTINGS.to_vec();
         settings.extend(config.database_settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let data = config.database_folder.clone().unwrap_or_else(std::env::temp_dir);
-        let (postgres, nats) = tokio::try_join!(
-            PostgresServer::start_in(&data, &settings),
-            NatsServer::cluster(config.bus_servers, ANYBODY)
-        )?;
+        let (postgres, bus) =
+            tokio::try_join!(PostgresServer::start_in(&data, &settings), Bus::start(config.bus, config.bus_servers))?;
         let pooler = if config.pooled { Some(PgBouncer::start(&postgres).await?) } else { None };
         let database = postgres.database().await;
         let recorder = Recorder::in_folder(&config.folder)?;
@@ -129,19 +131,17 @@ impl Rig {
         for number in 1..=config.relays {
             let name = format!("relay-{number}");
             let database_port = pooler.as_ref().map_or(postgres.port(), PgBouncer::port);
-            let replica = Replica::prepare(&name, &common, (database_port, nats[0].port()), |to_database, to_bus| {
+            let replica = Replica::prepare(&name, &common, (database_port, bus.port()), |to_database, to_bus| {
                 let dsn = database.dsn_through(to_database);
-                // The first server through the proxy, the others directly.
-                let others = nats[1..].iter().map(|server| format!(",{}", server.url()));
-                let url = format!("nats://127.0.0.1:{to_bus}{}", others.collect::<String>());
-                vec![("POSTGRES_DSN".to_owned(), dsn), ("NATS_URL".to_owned(), url)]
+                [vec![("POSTGRES_DSN".to_owned(), dsn)], bus.settings(to_bus)].concat()
             });
             replicas.push(replica.await?);
         }
         Ok(Self {
             recorder,
             postgres: Mutex::new(postgres),
-            nats: Mutex::new(nats),
+            bus: Mutex::new(bus),
+            starting: RwLock::default(),
             pooler: Mutex::new(pooler),
             database,
             replicas,
@@ -161,6 +161,10 @@ impl Rig {
     /// Returns the replicas, of which only those run that were started.
     pub fn replicas(&self) -> &[Replica] {
         &self.replicas
+    }
+
+    pub(super) fn bus_kind(&self) -> BusKind {
+        self.config.bus
     }
 
     /// Starts every replica that does not run.
@@ -223,31 +227,27 @@ impl Rig {
             replica.wait().await?;
         }
         self.following.cancel();
-        let client = async_nats::connect(urls(&self.nats.lock().await)).await?;
+        let reader = self.bus.lock().await.reader().await?;
         let mut log = self.changes.await??;
         log.reconnect(self.database.client().await).await?;
         log.finish().await?.into_iter().for_each(|change| self.recorder.change(change));
-        for delivery in bus::read(&NatsReader::new(client, STREAM)).await? {
+        for delivery in bus::read(&*reader).await? {
             self.recorder.delivery(delivery);
         }
         self.recorder.finish(Facts {
             configuration: Configuration {
                 attempts_max: 3,
                 retention: Some(nanos(RETENTION)),
-                retry_max: nanos(RETRY_BACKOFF_MAX * 2),
+                retry_max: nanos(RETRY_BACKOFF_MAX),
                 settle_max: nanos(Duration::from_secs(30)),
                 ..Configuration::default()
             },
             clock_tolerance: nanos(CLOCK_TOLERANCE),
-            dedup_window: Some(nanos(self.config.dedup_window)),
+            // Redis remembers no ids.
+            dedup_window: (self.config.bus == BusKind::Nats).then(|| nanos(self.config.dedup_window)),
             relays_trace: false,
             rest: Some(rest),
         })
-    }
-
-    /// Connects to the bus directly.
-    pub(super) async fn jetstream(&self) -> Result<jetstream::Context> {
-        Ok(jetstream::new(async_nats::connect(urls(&self.nats.lock().await)).await?))
     }
 
     /// Reads the counters of every relay once the gauges agree that nothing is pending.
@@ -277,10 +277,6 @@ impl Rig {
     pub fn record(&self, at: Nanos, fault: Fault, details: impl Into<String>) {
         self.recorder.fault(FaultRecord { at, until: Some(wall_clock()), fault, details: details.into() });
     }
-}
-
-pub(super) fn urls(servers: &[NatsServer]) -> Vec<String> {
-    servers.iter().map(NatsServer::url).collect()
 }
 
 fn environment(config: &RigConfig) -> Vec<(String, String)> {

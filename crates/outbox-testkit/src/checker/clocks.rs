@@ -8,13 +8,17 @@ use super::lives::{Did, Step};
 use super::rules::Rule;
 use crate::history::{Configuration, Fault, Nanos, Row};
 
+/// The longest wait of an event whose outcome cannot be written: ten minutes.
+const UNWRITTEN_MAX: Nanos = 600_000_000_000;
+
 pub(super) fn check(index: &Index<'_>, findings: &mut Findings) {
     for life in &index.lives {
         for step in life.steps() {
             let (Some(before), Some(after)) = (step.before, step.after) else { continue };
             let Some((what, time)) = stamped(&step, before, after) else { continue };
             let configurations = index.configurations(step.change.at);
-            let fits = |configuration: &Configuration| fits(index, &step, configuration, time);
+            let unwritten = index.sends(life).any(|sent| sent.may_be_unwritten(life.id));
+            let fits = |configuration: &Configuration| fits(index, &step, configuration, unwritten, time);
             if !configurations.iter().any(fits) {
                 findings.of(Rule::I11, life.id, || {
                     let mut shifted =
@@ -40,8 +44,9 @@ fn stamped(step: &Step<'_>, before: &Row, after: &Row) -> Option<(&'static str, 
 }
 
 /// Says whether `time` lies between the statement, which is not long before the commit, and the longest wait after it.
-fn fits(index: &Index<'_>, step: &Step<'_>, configuration: &Configuration, time: Timestamp) -> bool {
+fn fits(index: &Index<'_>, step: &Step<'_>, configuration: &Configuration, unwritten: bool, time: Timestamp) -> bool {
     let longest_wait: Nanos = match step.did {
+        Did::Deferred if unwritten => configuration.retry_max.max(UNWRITTEN_MAX),
         Did::Charged | Did::Failed | Did::Deferred => configuration.retry_max,
         _ => 0,
     };

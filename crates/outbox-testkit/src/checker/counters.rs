@@ -55,15 +55,20 @@ fn compare(index: &Index<'_>, run: &Run<'_>, counters: &Counters, findings: &mut
     let (mut published, mut dead_lettered) = (0, 0);
     let mut attempts: HashMap<ReceiptKind, u64> = HashMap::new();
     for claim in run.claims.iter().map(|claim| &index.claims[*claim]) {
-        if let Some((_, End::Settled { published: marked, dead_lettered: failed })) = claim.end {
+        if let Some((_, End::Settled { published: marked, dead_lettered: failed, .. })) = claim.end {
             published += marked;
             dead_lettered += failed.len() as u64;
         }
-        for receipt in claim.receipts.iter().flat_map(|(_, receipts)| *receipts) {
+        let receipts = claim.receipts.iter().flat_map(|(_, receipts)| *receipts);
+        for receipt in receipts.filter(|receipt| **receipt != ReceiptKind::Withheld) {
             *attempts.entry(*receipt).or_default() += 1;
         }
     }
-    let failures = attempts.iter().filter(|(kind, _)| !kind.is_ack()).map(|(_, count)| count).sum();
+    let failures = attempts
+        .iter()
+        .filter(|(kind, _)| !kind.is_ack() && **kind != ReceiptKind::Unsent)
+        .map(|(_, count)| count)
+        .sum();
     let mut compare = |name: &str, got: u64, expected: u64| {
         if got != expected {
             findings.about(Rule::I12, || format!("relay {} counts {got} {name}, and did {expected}", run.relay));
@@ -84,6 +89,9 @@ fn settlements(index: &Index<'_>, findings: &mut Findings) {
     for life in &index.lives {
         for sent in index.sends(life) {
             let Some((at, End::Settled { dead_lettered, .. })) = sent.claim.end else { continue };
+            if sent.is_unwritten(life.id) {
+                continue;
+            }
             let wanted: &[Did] = if sent.outcome == Some(SettleKind::Published) {
                 &[Did::Published, Did::Removed]
             } else if dead_lettered.contains(&life.id) {

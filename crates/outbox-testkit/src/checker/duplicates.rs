@@ -16,6 +16,8 @@ enum Cause {
     UnknownReceipt,
     /// The settlement failed, or the claim was ended by a fault.
     LostSettlement,
+    /// The store did not take the outcome.
+    Unwritten,
     /// A crash of the database took the mark back.
     LostMark,
     /// A person asked for it.
@@ -32,6 +34,7 @@ pub(super) fn check(index: &Index<'_>, findings: &mut Findings) {
                 Cause::Death => Seen::DuplicatesByDeath,
                 Cause::UnknownReceipt => Seen::DuplicatesByUnknownReceipt,
                 Cause::LostSettlement => Seen::DuplicatesByLostSettlement,
+                Cause::Unwritten => Seen::DuplicatesByUnwritten,
                 Cause::LostMark => Seen::DuplicatesByLostMark,
                 Cause::Requeue => Seen::DuplicatesByRequeue,
             };
@@ -81,6 +84,7 @@ fn cause(index: &Index<'_>, life: &Life<'_>, sent: &Sent<'_, '_>) -> Option<Caus
         // Its mark is in the table: nothing after it is its doing.
         _ if is_marker => None,
         None => run.death().map(|_| Cause::Death),
+        Some((_, End::Settled { .. })) if sent.is_unwritten(life.id) => Some(Cause::Unwritten),
         Some((at, End::Settled { .. })) => index.may_be_taken_back(at).then_some(Cause::LostMark),
         Some((at, End::Abandoned)) => disturbed(index, run, claim.claimed, at).then_some(Cause::LostSettlement),
     }

@@ -77,8 +77,10 @@ fn relays(index: &Index<'_>, findings: &mut Findings) {
             findings
                 .about(Rule::Evidence, || format!("{}: a step is missing, or earlier than the one before it", who()));
         }
-        if let (Some((_, End::Settled { published, .. })), Some((_, outcomes))) = (claim.end, claim.settling) {
-            let expected = outcomes.iter().filter(|outcome| **outcome == SettleKind::Published).count() as u64;
+        if let (Some((_, End::Settled { published, unwritten, .. })), Some((_, outcomes))) = (claim.end, claim.settling)
+        {
+            let written = claim.ids.iter().zip(outcomes).filter(|(id, _)| !unwritten.contains(id));
+            let expected = written.filter(|(_, outcome)| **outcome == SettleKind::Published).count() as u64;
             if published != expected {
                 findings.about(Rule::Evidence, || {
                     format!("{}: settled {published} as published, and meant {expected}", who())

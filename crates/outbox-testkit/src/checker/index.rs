@@ -158,8 +158,8 @@ impl<'h> Index<'h> {
                 claim.expect_one_each(outcomes.len(), "outcomes")?;
                 claim.settling = Some((at, outcomes));
             }
-            RelayEvent::Settled { claim: number, published, dead_lettered } => {
-                let end = End::Settled { published: *published, dead_lettered };
+            RelayEvent::Settled { claim: number, published, dead_lettered, unwritten } => {
+                let end = End::Settled { published: *published, dead_lettered, unwritten };
                 self.claims[claim(number, true)?].end = Some((at, end));
             }
             RelayEvent::Abandoned { claim: number } => {
@@ -217,7 +217,10 @@ impl<'h> Index<'h> {
     /// else the last.
     pub(super) fn marker<'i>(&'i self, life: &'i Life<'h>) -> Option<&'i Claim<'h>> {
         let mark = life.steps().find(Step::is_publication)?;
-        let may_have = |sent: &Sent<'_, '_>| sent.justifies(SettleKind::Published, mark.change.at, self.tolerance());
+        // Whoever was told that its rows were somebody else's by then did not mark them.
+        let may_have = |sent: &Sent<'_, '_>| {
+            sent.justifies(SettleKind::Published, mark.change.at, self.tolerance()) && !sent.is_unwritten(life.id)
+        };
         let claims: Vec<&Claim<'_>> = self.sends(life).filter(may_have).map(|sent| sent.claim).collect();
         let told = claims.iter().find(|claim| matches!(claim.end, Some((_, End::Settled { .. }))));
         told.or(claims.last()).copied()

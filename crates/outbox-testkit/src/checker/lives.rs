@@ -39,7 +39,7 @@ pub(super) struct Claim<'h> {
 /// How a claim ended, by what its relay says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum End<'h> {
-    Settled { published: u64, dead_lettered: &'h [Uuid] },
+    Settled { published: u64, dead_lettered: &'h [Uuid], unwritten: &'h [Uuid] },
     Abandoned,
 }
 
@@ -214,15 +214,26 @@ impl Run<'_> {
 }
 
 impl Sent<'_, '_> {
+    /// Says whether its relay was told that the store did not take the outcome of this event.
+    pub(super) fn is_unwritten(&self, id: Uuid) -> bool {
+        matches!(self.claim.end, Some((_, End::Settled { unwritten, .. })) if unwritten.contains(&id))
+    }
+
+    /// Says whether its outcome may be one that the store did not take: also where nobody was told.
+    pub(super) fn may_be_unwritten(&self, id: Uuid) -> bool {
+        let told = matches!(self.claim.end, Some((_, End::Settled { .. })));
+        !told || self.is_unwritten(id) || self.outcome == Some(SettleKind::Withheld)
+    }
+
     /// Says whether the bus may have the event from this.
     pub(super) fn may_be_stored(&self) -> bool {
-        use ReceiptKind::{Acked, Duplicate, NoRoute, Rejected, Unavailable, Unknown};
+        use ReceiptKind::{Acked, Duplicate, NoRoute, Rejected, Unavailable, Unknown, Unsent, Withheld};
         match self.receipt {
             None => self.claim.sending.is_some(),
             Some(Acked | Duplicate | Unknown) => true,
             // A bus that denies a subject does not say which of the messages under way it means.
             Some(NoRoute) => true,
-            Some(Unavailable | Rejected) => false,
+            Some(Unavailable | Rejected | Unsent | Withheld) => false,
         }
     }
 
@@ -231,7 +242,7 @@ impl Sent<'_, '_> {
         let receipt_fits = match outcome {
             SettleKind::Published => self.receipt.is_some_and(ReceiptKind::is_ack),
             SettleKind::Charged => self.receipt == Some(ReceiptKind::Rejected),
-            SettleKind::Deferred | SettleKind::Released => true,
+            SettleKind::Deferred | SettleKind::Withheld | SettleKind::Released => true,
         };
         receipt_fits && self.outcome == Some(outcome) && self.claim.may_have_committed(at, tolerance)
     }

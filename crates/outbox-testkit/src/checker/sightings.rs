@@ -84,6 +84,8 @@ fn count_relays(index: &Index<'_>, findings: &mut Findings) {
                 ReceiptKind::NoRoute => Seen::NoRoute,
                 ReceiptKind::Unknown => Seen::Unknown,
                 ReceiptKind::Rejected => Seen::Rejected,
+                ReceiptKind::Unsent => Seen::Unsent,
+                ReceiptKind::Withheld => Seen::Withheld,
             };
             findings.saw(seen, 1);
         }

@@ -4,6 +4,7 @@
 //! shares: `cargo run -p outbox-testkit --bin with-servers -- cargo test` starts those and says where they are in
 //! environment variables.
 
+mod garrulous;
 mod nats;
 mod nats_operator;
 mod pgbouncer;
@@ -12,7 +13,8 @@ mod process;
 mod prometheus;
 mod redis;
 
-pub use nats::NatsServer;
+pub use garrulous::GarrulousRedis;
+pub use nats::{JetStream, NatsServer};
 pub use nats_operator::NatsOperator;
 pub use pgbouncer::PgBouncer;
 pub use postgres::{PostgresServer, TestDatabase};

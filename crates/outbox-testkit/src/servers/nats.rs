@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,9 +21,24 @@ pub struct NatsServer {
 #[derive(Debug)]
 struct Own {
     folder: TempDir,
+    jetstream: JetStream,
     /// It says nothing before the client has begun to encrypt.
     tls_first: AtomicBool,
     process: Option<Process>,
+}
+
+/// Which JetStream a server has.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum JetStream {
+    /// One without a domain.
+    #[default]
+    Plain,
+    /// One of this domain.
+    Domain(&'static str),
+    /// One that keeps at most this much in memory: `1MB`.
+    Memory(&'static str),
+    /// None: others may have one.
+    None,
 }
 
 impl NatsServer {
@@ -33,7 +49,12 @@ impl NatsServer {
 
     /// Starts a server with more lines of configuration (accounts, limits, TLS).
     pub async fn start_with(configuration: &str) -> Result<Self> {
-        let mut server = Self::prepare(configuration)?;
+        Self::start_in(JetStream::Plain, configuration).await
+    }
+
+    /// Starts a server with another JetStream, or with none.
+    pub async fn start_in(jetstream: JetStream, configuration: &str) -> Result<Self> {
+        let mut server = Self::prepare_in(jetstream, configuration)?;
         server.restart().await?;
         Ok(server)
     }
@@ -57,7 +78,12 @@ impl NatsServer {
 
     /// Chooses a port and writes the configuration, but starts nothing: for what happens before the server is there.
     pub fn prepare(configuration: &str) -> Result<Self> {
-        let own = Own { folder: TempDir::with_prefix("outbox-nats-")?, tls_first: false.into(), process: None };
+        Self::prepare_in(JetStream::Plain, configuration)
+    }
+
+    fn prepare_in(jetstream: JetStream, configuration: &str) -> Result<Self> {
+        let folder = TempDir::with_prefix("outbox-nats-")?;
+        let own = Own { folder, jetstream, tls_first: false.into(), process: None };
         let server = Self { port: free_port(), own: Some(own) };
         server.configure(configuration)?;
         Ok(server)
@@ -75,7 +101,13 @@ impl NatsServer {
         let port = self.port;
         own.tls_first.store(configuration.contains("handshake_first"), Ordering::Relaxed);
         let store = own.folder.path().join("store");
-        let text = format!("listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: {store:?} }}\n{configuration}\n");
+        let jetstream = match own.jetstream {
+            JetStream::Plain => format!("jetstream {{ store_dir: {store:?} }}"),
+            JetStream::Domain(domain) => format!("jetstream {{ store_dir: {store:?}, domain: {domain} }}"),
+            JetStream::Memory(most) => format!("jetstream {{ store_dir: {store:?}, max_mem: {most} }}"),
+            JetStream::None => String::new(),
+        };
+        let text = format!("listen: \"127.0.0.1:{port}\"\n{jetstream}\n{configuration}\n");
         Ok(std::fs::write(own.folder.path().join("nats.conf"), text)?)
     }
 
@@ -110,6 +142,11 @@ impl NatsServer {
         if let Some(own) = &mut self.own {
             own.process = None;
         }
+    }
+
+    /// Returns the folder of what it has stored.
+    pub fn store(&self) -> PathBuf {
+        self.own.as_ref().expect("a server of the test's own").folder.path().join("store")
     }
 
     /// Returns its process, for signals.

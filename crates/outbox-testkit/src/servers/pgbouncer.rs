@@ -28,6 +28,11 @@ pub struct PgBouncer {
 impl PgBouncer {
     /// Starts it.
     pub async fn start(server: &PostgresServer) -> Result<Self> {
+        Self::start_with(server, "").await
+    }
+
+    /// Starts it with more lines of `pgbouncer.ini`.
+    pub async fn start_with(server: &PostgresServer, more: &str) -> Result<Self> {
         let folder = TempDir::with_prefix("outbox-pgbouncer-")?;
         let port = free_port();
         let settings = folder.path().join("pgbouncer.ini");
@@ -36,7 +41,7 @@ impl PgBouncer {
             format!(
                 "[databases]\n* = host=127.0.0.1 port={} user=postgres\n\
                  [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
-                 auth_type = any\npool_mode = transaction\ndefault_pool_size = 10\nmax_client_conn = 200\n",
+                 auth_type = any\npool_mode = transaction\ndefault_pool_size = 10\nmax_client_conn = 200\n{more}",
                 server.port()
             ),
         )?;

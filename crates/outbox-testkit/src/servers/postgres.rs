@@ -114,6 +114,18 @@ impl PostgresServer {
         Ok(standby)
     }
 
+    /// Crashes it, and starts it again as a standby that follows nobody.
+    pub async fn demote(&mut self) -> Result<()> {
+        self.kill();
+        let own = self.own.as_ref().context("it is not shared")?;
+        let signal = own.folder.path().join("data/standby.signal");
+        std::fs::write(&signal, "")?;
+        if Uid::effective().is_root() {
+            chown(&signal, Some(NOBODY), Some(NOBODY))?;
+        }
+        self.restart().await
+    }
+
     /// Makes a standby the primary.
     pub async fn promote(&self) -> Result<()> {
         let sql = TestDatabase { port: self.port, name: "postgres".into() }.client().await;
@@ -140,11 +152,20 @@ impl PostgresServer {
 
     /// Creates an empty database.
     pub async fn database(&self) -> TestDatabase {
+        self.create_database("").await
+    }
+
+    /// Creates an empty database of another encoding: `LATIN1`.
+    pub async fn database_in(&self, encoding: &str) -> TestDatabase {
+        self.create_database(&format!("TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'")).await
+    }
+
+    async fn create_database(&self, options: &str) -> TestDatabase {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let maintenance = TestDatabase { port: self.port, name: "postgres".into() };
         let client = maintenance.client().await;
-        client.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("a new database");
+        client.batch_execute(&format!("CREATE DATABASE {name} {options}")).await.expect("a new database");
         TestDatabase { port: self.port, name }
     }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use gamemesh_outbox::bus::BusPublisher;
 use gamemesh_outbox::relay::RelayConfig;
-use gamemesh_outbox::store::dead_letters::{Batch, DeadLetters, Request, Span};
+use gamemesh_outbox::store::dead_letters::{Batch, Cursor, DeadLetters, Request, Span};
 use gamemesh_outbox::store::memory::MemoryStore;
-use gamemesh_outbox::store::{Claim, ClaimLimit, Prune, Store, StoreError};
+use gamemesh_outbox::store::{Claim, ClaimLimit, Prune, Pruned, Store, StoreError};
 
 /// What one relay is put together from.
 pub struct Parts {
@@ -35,8 +35,14 @@ pub trait Bug: Debug + Send + Sync + 'static {
     }
 
     /// Prunes, as [`Prune::prune`].
-    async fn prune(&self, store: &MemoryStore, retention: Duration, limit: u32) -> Result<u64, StoreError> {
-        store.prune(retention, limit).await
+    async fn prune(
+        &self,
+        store: &MemoryStore,
+        retention: Duration,
+        limit: u32,
+        after: Option<&Cursor>,
+    ) -> Result<Pruned, StoreError> {
+        store.prune(retention, limit, after).await
     }
 
     /// Changes dead letters, as [`DeadLetters::change`].

@@ -1,12 +1,11 @@
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use gamemesh_outbox::Event;
-use gamemesh_outbox::bus::{BusError, BusErrorKind, BusPublisher, Receipt};
-use tokio::sync::oneshot;
-use tokio::time::timeout;
+use gamemesh_outbox::bus::{BusError, BusErrorKind, BusPublisher, Patience, Receipt, Terms};
+use tokio::sync::mpsc;
 
 use super::met::Met;
 use super::process::Process;
@@ -20,8 +19,8 @@ pub(super) struct SimBus {
     pub process: Arc<Process>,
 }
 
-/// Receipts as they come in; `None` is not answered yet.
-type Answers = Arc<Mutex<Vec<Option<Receipt>>>>;
+/// Receipts as they come in, each with the place of its event.
+type Answer = mpsc::UnboundedSender<(usize, Receipt)>;
 
 /// How one message fares.
 enum Way {
@@ -37,13 +36,17 @@ enum Way {
 #[async_trait]
 impl BusPublisher for SimBus {
     async fn publish(&self, events: &[Event]) -> Vec<Receipt> {
+        let patience = Patience::new(events, Terms::of(self.world.plan.publish_timeout()));
+        self.publish_patiently(events, &patience).await
+    }
+
+    async fn publish_patiently(&self, events: &[Event], patience: &Patience) -> Vec<Receipt> {
         let (world, process) = (&self.world, &self.process);
         world.step(process, Met::KilledBeforePublish).await;
         world.bus_latency().await;
-        let timeout_after = world.plan.publish_timeout();
         if process.cut.load(Ordering::Relaxed) {
             // Nobody says no: nothing comes back at all.
-            pause(timeout_after).await;
+            patience.over().await;
             process.gate().await;
             return fail(events, BusErrorKind::Unknown, "no answer in time");
         }
@@ -52,15 +55,23 @@ impl BusPublisher for SimBus {
             process.gate().await;
             return fail(events, BusErrorKind::Unavailable, "connection refused");
         }
-        let answers: Answers = Arc::new(Mutex::new(events.iter().map(|_| None).collect()));
-        let (done, all_done) = oneshot::channel();
-        tokio::spawn(serve(world.clone(), process.clone(), events.to_vec(), answers.clone(), done));
-        // Either way what is there counts.
-        let _ = timeout(timeout_after, all_done).await;
+        let (answer, mut answers) = mpsc::unbounded_channel();
+        tokio::spawn(serve(world.clone(), process.clone(), events.to_vec(), answer));
+        let mut receipts = fail(events, BusErrorKind::Unknown, "no answer in time");
+        let mut over = std::pin::pin!(patience.over());
+        loop {
+            tokio::select! {
+                biased;
+                answer = answers.recv() => {
+                    let Some((place, receipt)) = answer else { break };
+                    patience.answered(place, receipt.is_ok());
+                    receipts[place] = receipt;
+                }
+                // What is there counts.
+                () = &mut over => break,
+            }
+        }
         world.step(process, Met::KilledAfterPublish).await;
-        let answers = std::mem::take(&mut *answers.lock().expect("no code panics while it holds the lock"));
-        let unknown = || Err(BusError::new(BusErrorKind::Unknown, "no answer in time"));
-        let mut receipts: Vec<Receipt> = answers.into_iter().map(|answer| answer.unwrap_or_else(unknown)).collect();
         if world.goes_wrong(Met::ReceiptDropped) {
             receipts.pop();
         }
@@ -73,13 +84,7 @@ fn fail(events: &[Event], kind: BusErrorKind, message: &str) -> Vec<Receipt> {
 }
 
 /// What the network and the server do with a batch, whatever becomes of its relay meanwhile.
-async fn serve(
-    world: Arc<World>,
-    process: Arc<Process>,
-    events: Vec<Event>,
-    answers: Answers,
-    done: oneshot::Sender<()>,
-) {
+async fn serve(world: Arc<World>, process: Arc<Process>, events: Vec<Event>, answer: Answer) {
     if world.goes_wrong(Met::SlowBatch) {
         let most = world.plan.publish_timeout().as_millis() as u64;
         pause(world.dice.millis(0..=most)).await;
@@ -102,7 +107,7 @@ async fn serve(
         if process.is_dead() && world.dice.chance(500) {
             return;
         }
-        let way = world.way();
+        let (way, topic) = (world.way(), event.topic.clone());
         let receipt = match way {
             Way::Arrives | Way::AnswerLost => Some(world.accept(&event).await),
             Way::Lost => None,
@@ -115,26 +120,24 @@ async fn serve(
                 None
             }
         };
-        match receipt.filter(|_| matches!(way, Way::Arrives)) {
-            Some(receipt) => {
-                let mut answers = answers.lock().expect("no code panics while it holds the lock");
-                // The relay may have taken what there was.
-                if let Some(answer) = answers.get_mut(place) {
-                    *answer = Some(receipt);
-                }
-            }
+        match receipt.filter(|_| matches!(way, Way::Arrives) && !world.is_mute(&topic)) {
+            // The relay may have taken what there was.
+            Some(receipt) => drop(answer.send((place, receipt))),
             None => unanswered = true,
         }
     }
     if unanswered {
-        // An adapter waits for every answer, so it finds out by its timeout.
-        pause(world.plan.publish_timeout()).await;
+        // An adapter waits for every answer.
+        answer.closed().await;
     }
-    // The relay may have given up.
-    let _ = done.send(());
 }
 
 impl World {
+    /// Says whether the stream of a topic stores what it gets, and says nothing.
+    fn is_mute(&self, topic: &str) -> bool {
+        self.state().mute_topics.iter().any(|mute| mute == topic)
+    }
+
     fn way(&self) -> Way {
         if self.goes_wrong(Met::MessageLost) {
             Way::Lost

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use gamemesh_outbox::store::dead_letters::{
-    Action, AuditEntry, Batch, Count, DeadLetters, Detail, Filter, Groups, Listed, Options, Page, Request, Span, act,
+    Action, AuditEntry, Batch, CountedPart, Cursor, DeadLetters, Detail, Filter, Groups, Listed, Options, Page,
+    Request, Span, act,
 };
 use gamemesh_outbox::store::{Status, StoreError};
 use tokio::time::Instant;
@@ -102,8 +103,13 @@ impl DeadLetters for Desk {
         self.ask().await?.list(filter, page).await
     }
 
-    async fn count(&self, filter: &Filter, window: Duration) -> Result<Count, StoreError> {
-        self.ask().await?.count(filter, window).await
+    async fn count(
+        &self,
+        filter: &Filter,
+        window: Duration,
+        after: Option<&Cursor>,
+    ) -> Result<CountedPart, StoreError> {
+        self.ask().await?.count(filter, window, after).await
     }
 
     async fn groups(&self, filter: &Filter, limit: u32) -> Result<Groups, StoreError> {

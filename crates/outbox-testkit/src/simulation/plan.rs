@@ -141,7 +141,7 @@ impl Plan {
             attempts_max: policy.attempts_max,
             on_published: policy.on_published,
             retention: policy.retention.map(nanos),
-            retry_max: nanos(2 * self.replicas[0].retry.max),
+            retry_max: nanos(self.replicas[0].retry.max),
             // The store in memory reads its clock once for each transaction.
             settle_max: 0,
         }

@@ -15,6 +15,10 @@ impl Session {
         self.0.lock().expect("no code panics while it holds the lock").take()
     }
 
+    pub(super) fn put_back(&self, claim: Box<dyn Claim>) {
+        *self.0.lock().expect("no code panics while it holds the lock") = Some(claim);
+    }
+
     /// Ends it, which gives its rows back; says whether there was one.
     pub(super) fn end(&self) -> bool {
         self.take().is_some()

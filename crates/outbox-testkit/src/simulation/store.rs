@@ -3,9 +3,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use gamemesh_outbox::Event;
+use gamemesh_outbox::store::dead_letters::Cursor;
 use gamemesh_outbox::store::memory::MemoryStore;
 use gamemesh_outbox::store::{
-    Backlog, Claim, ClaimLimit, Claimed, Outcome, Prune, SettlePolicy, Settled, Store, StoreError, StoreErrorKind,
+    Backlog, Claim, ClaimLimit, Claimed, Outcome, Prune, Pruned, SettlePolicy, Settled, Store, StoreError,
+    StoreErrorKind, Unwritten,
 };
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -83,10 +85,10 @@ impl SimStore {
 
 #[async_trait]
 impl Prune for SimStore {
-    async fn prune(&self, retention: Duration, limit: u32) -> Result<u64, StoreError> {
+    async fn prune(&self, retention: Duration, limit: u32, after: Option<&Cursor>) -> Result<Pruned, StoreError> {
         self.process.gate().await;
         self.world.ask_store(Met::PruneRefused).await?;
-        let pruned = self.world.bug.prune(&self.world.store, retention, limit).await;
+        let pruned = self.world.bug.prune(&self.world.store, retention, limit, after).await;
         self.process.gate().await;
         pruned
     }
@@ -136,6 +138,17 @@ impl Claim for SimClaim {
         self.more_due
     }
 
+    async fn rehearse(&mut self, most: usize, policy: &SettlePolicy) -> Result<Vec<Unwritten>, StoreError> {
+        let SimStore { world, process } = &self.store;
+        world.store_latency().await;
+        let Some(mut claim) = self.session.take() else { return Err(unavailable("the session was ended")) };
+        let rehearsed = claim.rehearse(most, policy).await;
+        self.session.put_back(claim);
+        world.store_latency().await;
+        process.gate().await;
+        rehearsed
+    }
+
     async fn settle(self: Box<Self>, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {
         let SimStore { world, process } = self.store.clone();
         world.step(&process, Met::KilledBeforeSettle).await;
@@ -179,7 +192,11 @@ async fn commit(
         let _ = answer.send(Err(unavailable("the connection was lost")));
         return;
     }
+    let withheld = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Withheld { .. })).count();
+    (0..withheld).for_each(|_| world.met(Met::Withheld));
     let settled = claim.settle(outcomes, &policy).await;
+    let refused = settled.as_ref().map_or(0, |settled| settled.unwritten.len());
+    (0..refused).for_each(|_| world.met(Met::OutcomeRefused));
     if world.goes_wrong(Met::SettleAnswerLost) {
         world.fault(Fault::SessionsEnded, "one connection broke after its commit");
         return;

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use gamemesh_outbox::store::Outcome;
 use jiff::SignedDuration;
 
 use super::met::Met;
@@ -14,10 +15,12 @@ use crate::history::{Fault, Target};
 #[derive(Clone, Copy, Debug)]
 enum Trouble {
     StoreOutage,
+    WritesRefused,
     SessionsEnded,
     BusOutage,
     BusFrozen,
     RouteMissing,
+    RouteMute,
     Kill,
     Stop,
     Freeze,
@@ -25,12 +28,14 @@ enum Trouble {
     Reconfigure,
 }
 
-const ALL: [Trouble; 10] = [
+const ALL: [Trouble; 12] = [
     Trouble::StoreOutage,
+    Trouble::WritesRefused,
     Trouble::SessionsEnded,
     Trouble::BusOutage,
     Trouble::BusFrozen,
     Trouble::RouteMissing,
+    Trouble::RouteMute,
     Trouble::Kill,
     Trouble::Stop,
     Trouble::Freeze,
@@ -49,6 +54,7 @@ pub(super) async fn trouble(world: Arc<World>) {
             let down = |state: &mut State, down| count(&mut state.store_down, down);
             world.lasting(Met::StoreOutage, Fault::Outage(Target::Database), down).await;
         }
+        Trouble::WritesRefused => refuse_writes(&world).await,
         Trouble::SessionsEnded => {
             world.fault(Fault::SessionsEnded, "all of them");
             if world.end_sessions() > 0 {
@@ -63,7 +69,8 @@ pub(super) async fn trouble(world: Arc<World>) {
             let frozen = |state: &mut State, frozen| count(&mut state.bus_frozen, frozen);
             world.lasting(Met::BusFrozen, Fault::Freeze(Target::Bus), frozen).await;
         }
-        Trouble::RouteMissing => take_away_a_stream(&world).await,
+        Trouble::RouteMissing => spoil_a_stream(&world, Met::RouteMissing, |state| &mut state.missing_topics).await,
+        Trouble::RouteMute => spoil_a_stream(&world, Met::RouteMute, |state| &mut state.mute_topics).await,
         Trouble::Reconfigure => reconfigure(&world).await,
         Trouble::Kill => {
             if let Some(process) = world.some_process() {
@@ -110,14 +117,29 @@ fn crash(world: &World) {
     }
 }
 
-async fn take_away_a_stream(world: &World) {
+/// The store refuses to record what became of some events, or of all.
+async fn refuse_writes(world: &World) {
+    world.met(Met::WritesRefused);
+    let one_in = world.dice.pick(&[1, 5, 50]);
+    let marks_only = world.dice.chance(500);
+    world.store.refuse(move |id, outcome| {
+        let concerns = id.as_u128() % one_in == 0 && (*outcome == Outcome::Published || !marks_only);
+        concerns.then(|| "refused".to_owned())
+    });
+    pause(world.dice.millis(100..=10_000)).await;
+    world.store.refuse_nothing();
+}
+
+/// Puts one topic on a list of spoilt ones, for a while.
+async fn spoil_a_stream(world: &World, met: Met, list: fn(&mut State) -> &mut Vec<String>) {
     let topic = world.dice.pick(&topics().collect::<Vec<_>>()).to_owned();
-    world.met(Met::RouteMissing);
-    world.state().missing_topics.push(topic.clone());
+    world.met(met);
+    list(&mut world.state()).push(topic.clone());
     pause(world.dice.millis(500..=6_000)).await;
     let mut state = world.state();
-    if let Some(place) = state.missing_topics.iter().position(|missing| *missing == topic) {
-        state.missing_topics.swap_remove(place);
+    let spoilt = list(&mut state);
+    if let Some(place) = spoilt.iter().position(|spoilt| *spoilt == topic) {
+        spoilt.swap_remove(place);
     }
 }
 

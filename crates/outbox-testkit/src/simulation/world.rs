@@ -65,6 +65,7 @@ pub(super) struct State {
     pub bus_down: u32,
     pub bus_frozen: u32,
     pub missing_topics: Vec<String>,
+    pub mute_topics: Vec<String>,
     /// Events that a rule of the bus rejects.
     pub rejected: BTreeSet<Uuid>,
     /// Nothing goes wrong any more.
@@ -99,6 +100,7 @@ impl World {
             bus_down: 0,
             bus_frozen: 0,
             missing_topics: Vec::new(),
+            mute_topics: Vec::new(),
             rejected: BTreeSet::new(),
             healed: false,
             sessions: Vec::new(),
@@ -185,6 +187,7 @@ impl World {
         state.healed = true;
         state.rejected.clear();
         state.missing_topics.clear();
+        state.mute_topics.clear();
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use futures_util::future::join;
 use gamemesh_outbox::NewEvent;
 use gamemesh_outbox::store::dead_letters::{
-    Action, Count, Cursor, DeadLetters, EXAMINED_MAX, Filter, Options, Page, Report, Request, Span, act, error_class,
+    self, Action, Count, Cursor, DeadLetters, EXAMINED_MAX, Filter, Options, Page, Report, Request, Span, act,
+    error_class,
 };
 use gamemesh_outbox::store::{Backlog, OnPublished, SettlePolicy, Status, Store};
 use jiff::SignedDuration;
@@ -84,10 +85,11 @@ pub(super) async fn every_part_of_a_filter_narrows_it<H: StoreHarness>(harness: 
     ] {
         let meant: HashSet<Uuid> = meant.into_iter().collect();
         assert_eq!(listed(&store, &filter).await, meant, "{filter:?}");
-        let count = store.count(&filter, Duration::ZERO).await.expect("counted");
-        assert_eq!(count, Count { letters: meant.len() as u64, recent: 0 }, "{filter:?}");
+        let counted = dead_letters::count(&store, &filter, Duration::ZERO, None, None).await.expect("counted");
+        assert_eq!(counted.count, Count { letters: meant.len() as u64, recent: 0 }, "{filter:?}");
         let groups = store.groups(&filter, 10).await.expect("grouped");
-        assert_eq!(groups.examined, meant.len() as u64, "{filter:?}");
+        assert_eq!(groups.groups.iter().map(|group| group.count).sum::<u64>(), meant.len() as u64, "{filter:?}");
+        assert!(groups.complete && groups.examined >= meant.len() as u64, "{filter:?}");
         // What would be changed is what was listed; an empty span changes nothing.
         if !filter.is_everything() {
             let nothing = Span { up_to: Some(before_everything()), ..Span::default() };
@@ -281,6 +283,7 @@ pub(super) async fn few_letters_among_many_are_found_in_steps_that_can_be_interr
         dead(harness, (0..100).map(|_| event()), "refused").await;
     }
     let rare = dead(harness, [event()], "too large").await[0];
+    looked_for_in_steps(&store, "too large", rare).await;
     let request = requeue(Filter { error_class: Some("too large".into()), ..Filter::default() });
     let step = |from| Options { stop_after: Some(Duration::ZERO), from, ..Options::default() };
     let first = act(&store, &request, step(None), |_, _| {}).await.expect("a step");
@@ -292,6 +295,31 @@ pub(super) async fn few_letters_among_many_are_found_in_steps_that_can_be_interr
     assert_eq!((second.changed, second.rest), (1, None));
     assert_eq!(row(harness, rare).await.status, Status::Pending);
     assert_eq!(row(harness, late).await.status, Status::Failed);
+}
+
+/// A page or a count ends where it has looked through enough, and what goes on finds the one letter.
+async fn looked_for_in_steps<S: DeadLetters>(store: &S, class: &str, rare: Uuid) {
+    let only = |class: &str| Filter { error_class: Some(class.into()), ..Filter::default() };
+    let nothing = store.list(&only("no such class"), &Page::first(1)).await.expect("listed");
+    assert!(nothing.letters.is_empty() && nothing.next.is_some(), "one page does not look through all of them");
+    let nothing = dead_letters::list(store, &only("no such class"), &Page::first(1), None).await.expect("listed");
+    assert!(nothing.letters.is_empty() && nothing.next.is_none());
+    let now = Some(Duration::ZERO);
+    let stopped = dead_letters::list(store, &only("no such class"), &Page::first(1), now).await.expect("listed");
+    assert!(stopped.next.is_some(), "whoever asked has no time for more");
+    let found = dead_letters::list(store, &only(class), &Page::first(2), None).await.expect("listed");
+    assert_eq!((found.letters.len(), found.letters[0].id, &found.next), (1, rare, &None));
+    let groups = store.groups(&only("no such class"), 5).await.expect("grouped");
+    assert_eq!((groups.groups.len(), groups.examined), (0, u64::from(EXAMINED_MAX) + 1));
+    let mut refused = (0, None);
+    loop {
+        let page = store.list(&only("refused"), &Page { limit: 500, after: refused.1 }).await.expect("listed");
+        refused = (refused.0 + page.letters.len(), page.next);
+        if refused.1.is_none() {
+            break;
+        }
+    }
+    assert_eq!(refused.0, EXAMINED_MAX as usize, "nothing twice and nothing left out");
 }
 
 pub(super) async fn letters_that_fail_meanwhile_do_not_make_a_request_endless<H: StoreHarness>(harness: &H) {
@@ -314,8 +342,8 @@ pub(super) async fn a_requeue_within_the_duplicate_window_is_seen<H: StoreHarnes
     dead(harness, [event(), event()], "refused").await;
     harness.pass(10 * MINUTE).await;
     dead(harness, [event()], "refused").await;
-    let count = store.count(&Filter::default(), 5 * MINUTE).await.expect("counted");
-    assert_eq!(count, Count { letters: 3, recent: 1 });
+    let counted = dead_letters::count(&store, &Filter::default(), 5 * MINUTE, None, None).await.expect("counted");
+    assert_eq!(counted.count, Count { letters: 3, recent: 1 });
     let mut request = Request::everything(Action::Requeue, "ada", "").expect("a complete request");
     request.duplicate_window = 5 * MINUTE;
     let report = done(&store, &request).await;

@@ -1,5 +1,10 @@
 mod nats;
+mod nats_answers;
+mod nats_homes;
+mod nats_limit;
+mod nats_places;
 mod redis;
+mod slow;
 mod stdout;
 mod suite;
 

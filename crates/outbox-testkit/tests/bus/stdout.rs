@@ -89,6 +89,7 @@ async fn a_pipe_that_nobody_reads_is_unknown_and_then_unavailable() {
     large.payload = format!("\"{}\"", "x".repeat(1024 * 1024)).into();
     let stuck = kinds(&bus.publish(&[large]).await);
     let behind = kinds(&bus.publish(&[event("events.player", "registered")]).await);
+    assert_eq!(bus.check().await, Err("nobody reads the output".into()));
     // Lets the stuck write, and with it the test, end.
     let reading = std::thread::spawn(move || reader.read_to_end(&mut Vec::new()));
     assert_eq!((stuck, behind), (vec![Some(Unknown)], vec![Some(Unavailable)]));

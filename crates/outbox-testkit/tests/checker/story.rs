@@ -217,7 +217,7 @@ impl Story {
                     }
                 }
                 SettleKind::Deferred => row.available_at = now + jiff::SignedDuration::from_secs(1),
-                SettleKind::Released => continue,
+                SettleKind::Withheld | SettleKind::Released => continue,
             }
             ops.push(Op::Update(row));
         }
@@ -228,7 +228,10 @@ impl Story {
     /// The relay is told that the settlement is committed.
     pub(crate) fn settled(&mut self, claim: &Told, judged: &[(ReceiptKind, SettleKind)], dead_lettered: Vec<Uuid>) {
         let published = judged.iter().filter(|(_, outcome)| *outcome == SettleKind::Published).count() as u64;
-        self.say(&claim.relay, RelayEvent::Settled { claim: claim.number, published, dead_lettered });
+        self.say(
+            &claim.relay,
+            RelayEvent::Settled { claim: claim.number, published, dead_lettered, unwritten: Vec::new() },
+        );
     }
 
     pub(crate) fn abandoned(&mut self, claim: &Told) {

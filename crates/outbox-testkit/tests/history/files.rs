@@ -136,11 +136,14 @@ fn relay_record() -> impl Strategy<Value = RelayRecord> {
             .prop_map(|(claim, receipts)| RelayEvent::Receipts { claim, receipts }),
         (number(), vec(select(SettleKind::ALL.to_vec()), 0..9))
             .prop_map(|(claim, outcomes)| RelayEvent::Settling { claim, outcomes }),
-        (number(), number(), vec(id(), 0..3)).prop_map(|(claim, published, dead_lettered)| RelayEvent::Settled {
-            claim,
-            published,
-            dead_lettered
-        }),
+        (number(), number(), vec(id(), 0..3), vec(id(), 0..3)).prop_map(
+            |(claim, published, dead_lettered, unwritten)| RelayEvent::Settled {
+                claim,
+                published,
+                dead_lettered,
+                unwritten
+            }
+        ),
         number().prop_map(|claim| RelayEvent::Abandoned { claim }),
     ];
     (any::<u64>(), run(), event).prop_map(|(at, relay, event)| RelayRecord { at, relay, event })

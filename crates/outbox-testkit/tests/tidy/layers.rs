@@ -107,8 +107,10 @@ const LAYERS: [Layers; 4] = [
         modules: &[
             "crash_point",
             "error_chain",
+            "failed_lately",
             "renew",
             "diagnosis",
+            "troubles",
             "carrier",
             "event",
             "validate",
@@ -125,6 +127,7 @@ const LAYERS: [Layers; 4] = [
         named_by: &["crate::"],
         modules: &[
             "settings",
+            "log_writer",
             "report",
             "output",
             "signals",

@@ -13,8 +13,8 @@ use self::documents::{broken_links, first_column, missing_paths, tests_named};
 use self::files::{check, files, is, is_test_code, read, root, rust_files, tests_only, without_tests};
 use self::layers::{forbidden_imports, imports_from_above};
 use self::rules::{
-    MARKERS, SLEEP, chances, embedded_from_outside, left_over_markers, names, planted, sleeps, unsafe_allowed,
-    without_lints,
+    MARKERS, SLEEP, SLOW_DATABASE, chances, embedded_from_outside, left_over_markers, names, planted, sleeps,
+    unsafe_allowed, without_lints,
 };
 
 const LINES_MAX: usize = 600;
@@ -38,6 +38,7 @@ fn tests_wait_for_signals_and_not_for_time() {
     check(rust_files(), |path, text| sleeps(if is_test_code(path) { text } else { tests_only(text) }).into_iter());
     assert_eq!(sleeps(&format!("#[tokio::test]\nasync fn a() {{ {SLEEP}1) }}")).len(), 1);
     assert_eq!(sleeps(&format!("#[tokio::test(start_paused = true)]\nasync fn a() {{ {SLEEP}1) }}")).len(), 0);
+    assert_eq!(sleeps(&format!("BEGIN {SLOW_DATABASE}1) END")).len(), 0);
 }
 
 #[test]

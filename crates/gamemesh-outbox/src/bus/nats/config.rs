@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,6 +7,7 @@ use async_nats::ServerAddr;
 use async_nats::jetstream::stream::{Config, RetentionPolicy, StorageType};
 use percent_encoding::percent_decode_str;
 
+use super::api::API_PREFIX;
 use super::login::Login;
 use crate::bus::{BusError, BusErrorKind, TlsFiles};
 use crate::renew::reread;
@@ -28,8 +30,13 @@ pub struct NatsConfig {
     pub tls: TlsFiles,
     /// Whether the connection is encrypted before the server has said a word (`handshake_first` in its configuration).
     pub tls_first: bool,
-    /// Streams that are created when they are missing. Empty: somebody else takes care of the streams, and neither
-    /// publishing nor the health check asks for them.
+    /// The JetStream domain that is meant, where it is not that of the server which is connected: a hub behind a leaf node.
+    pub jetstream_domain: Option<String>,
+    /// Where JetStream is asked, instead of `$JS.API` or what a domain makes of it.
+    pub jetstream_api_prefix: Option<String>,
+    /// What the subjects begin with on which answers are received, instead of `_INBOX`.
+    pub inbox_prefix: Option<String>,
+    /// Streams that are made at the start where they are missing. Empty: none is made.
     pub streams: Vec<StreamConfig>,
     /// How long a created stream keeps its messages.
     pub stream_max_age: Duration,
@@ -37,6 +44,8 @@ pub struct NatsConfig {
     pub stream_replicas: usize,
     /// How long a created stream remembers message ids. An event sent again within it is stored once.
     pub duplicate_window: Duration,
+    /// Whether nothing is published to a stream that may lose what it acknowledged, or that cannot be looked at.
+    pub require_durable: bool,
     /// How long a batch may take, from the call to its last acknowledgement.
     pub publish_timeout: Duration,
 }
@@ -66,10 +75,14 @@ impl Default for NatsConfig {
             credentials_file: None,
             tls: TlsFiles::default(),
             tls_first: false,
+            jetstream_domain: None,
+            jetstream_api_prefix: None,
+            inbox_prefix: None,
             streams: vec![StreamConfig { name: "PLAYER".into(), topics: vec!["events.player".into()] }],
             stream_max_age: Duration::from_secs(72 * 60 * 60),
             stream_replicas: 1,
             duplicate_window: Duration::from_secs(2 * 60),
+            require_durable: false,
             publish_timeout: Duration::from_secs(5),
         }
     }
@@ -83,10 +96,14 @@ impl fmt::Debug for NatsConfig {
             .field("credentials", &self.credentials.as_ref().map(|_| "<hidden>"))
             .field("tls", &self.tls)
             .field("tls_first", &self.tls_first)
+            .field("jetstream_domain", &self.jetstream_domain)
+            .field("jetstream_api_prefix", &self.jetstream_api_prefix)
+            .field("inbox_prefix", &self.inbox_prefix)
             .field("streams", &self.streams)
             .field("stream_max_age", &self.stream_max_age)
             .field("stream_replicas", &self.stream_replicas)
             .field("duplicate_window", &self.duplicate_window)
+            .field("require_durable", &self.require_durable)
             .field("publish_timeout", &self.publish_timeout)
             .finish()
     }
@@ -158,8 +175,34 @@ impl NatsConfig {
         Ok(servers)
     }
 
+    /// Returns where JetStream is asked.
+    pub(super) fn api_prefix(&self) -> Cow<'_, str> {
+        match (&self.jetstream_api_prefix, &self.jetstream_domain) {
+            (Some(prefix), _) => prefix.into(),
+            (None, Some(domain)) => format!("$JS.{domain}.API").into(),
+            (None, None) => API_PREFIX.into(),
+        }
+    }
+
+    /// Says that nobody answers where JetStream is asked, and what may be the reason.
+    pub(super) fn no_jetstream(&self) -> String {
+        let prefix = self.api_prefix();
+        match (&self.jetstream_api_prefix, &self.jetstream_domain) {
+            (Some(_), _) => format!("no JetStream answers at {prefix} (OUTBOX_NATS_JETSTREAM_API_PREFIX)"),
+            (None, Some(domain)) => format!(
+                "no JetStream of the domain {domain} answers (OUTBOX_NATS_JETSTREAM_DOMAIN): it is down, unreachable from \
+                 this server, or has another name"
+            ),
+            (None, None) => {
+                "no JetStream answers on this connection: it is not enabled, not yet there, or lives in another \
+                             domain, behind a leaf node (set OUTBOX_NATS_JETSTREAM_DOMAIN)"
+                    .to_owned()
+            }
+        }
+    }
+
     /// Describes `stream` as it is created.
-    pub(super) fn describe(&self, stream: &StreamConfig) -> Config {
+    pub(super) fn stream(&self, stream: &StreamConfig) -> Config {
         Config {
             name: stream.name.clone(),
             subjects: stream.subjects(),

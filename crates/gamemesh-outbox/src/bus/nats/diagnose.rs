@@ -7,14 +7,15 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use async_nats::ServerInfo;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, PersistenceMode, RetentionPolicy, StorageType};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy};
 use async_trait::async_trait;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::streams::{Found, Problem, covers};
+use super::api::{Described, Problem};
+use super::risks::{About, Effect, Risk, covers, risks};
 use super::{CHECK_TIMEOUT, Inner, NatsBus, StreamConfig};
-use crate::diagnosis::{Demands, Diagnose, Finding, checks, span, version};
+use crate::diagnosis::{Check, Demands, Diagnose, Finding, checks, span, version};
 
 checks! {
     CONNECTION = "nats.connection", "whether the server answers and JetStream is enabled", "no event is published";
@@ -24,12 +25,12 @@ checks! {
         "whoever can read the network reads payloads and passwords";
     PAYLOAD = "nats.max_payload", "the server's max_payload against OUTBOX_PAYLOAD_BYTES_MAX",
         "an event between the two limits is refused each time and ends as a dead letter";
-    STREAM = "nats.stream", "whether each configured stream exists",
+    STREAM = "nats.stream", "whether each configured topic has a stream, whatever its name",
         "its events stay in the outbox: nothing stores them";
-    SUBJECTS = "nats.subjects", "whether each stream takes all subjects of its topics",
+    SUBJECTS = "nats.subjects", "whether a stream takes all subjects of each configured topic, and of each that waits",
         "events of the other subjects stay in the outbox";
-    ACKNOWLEDGEMENT = "nats.acknowledgement", "no_ack and the persist mode of each stream",
-        "every publish runs into its timeout, or is acknowledged before it is stored and lost in a crash";
+    ACKNOWLEDGEMENT = "nats.acknowledgement", "whether each stream acknowledges what it has stored: no_ack, seal, mirror, persist mode",
+        "nothing can be published to it, or it is acknowledged before it is stored and lost in a crash";
     STORAGE = "nats.storage", "whether each stream is kept in files",
         "a restart of the server loses every acknowledged event";
     REPLICAS = "nats.replicas", "on how many servers each stream is kept",
@@ -42,17 +43,14 @@ checks! {
         "a loss of power takes acknowledged events with it, up to two minutes of them by default";
 }
 
-/// A stream that keeps events for less leaves no time for a consumer that is down over night.
-const MAX_AGE_MIN: Duration = Duration::from_secs(24 * 60 * 60);
-
 #[async_trait]
 impl Diagnose for NatsBus {
     async fn reach(&self) -> Result<(), String> {
         self.inner.connected().map_err(|error| error.chain())?;
         // Any answer will do. A stream of this name cannot be asked for by accident.
-        let asked = self.inner.find("outbox-doctor-asks");
+        let asked = self.inner.describe("outbox-doctor-asks");
         match timeout(CHECK_TIMEOUT, asked).await {
-            Ok(Ok(_) | Err(Problem::Stream(_))) => Ok(()),
+            Ok(Ok(_) | Err(Problem::Denied(_) | Problem::Stream(_))) => Ok(()),
             Ok(Err(Problem::Bus(error))) => Err(error.chain()),
             Err(_) => Err("JetStream did not answer in time".to_owned()),
         }
@@ -60,26 +58,90 @@ impl Diagnose for NatsBus {
 
     async fn diagnose(&self, demands: &Demands) -> Vec<Finding> {
         if let Err(problem) = self.reach().await {
-            let fix = "start nats-server with JetStream (`nats-server -js`), or correct NATS_URL and its credentials";
+            let fix = "start nats-server with JetStream (`nats-server -js`), or correct NATS_URL and its credentials; if \
+                       JetStream lives in another domain, behind a leaf node, set OUTBOX_NATS_JETSTREAM_DOMAIN";
             return vec![CONNECTION.error(problem, fix)];
         }
         let info = self.inner.client.server_info();
         let mut findings = vec![
-            CONNECTION.ok(format!("connected to {}", info.server_name)),
+            CONNECTION.ok(self.inner.place(&info).await),
             judge_version(&info.version),
             self.inner.judge_tls(&info),
             judge_payload(info.max_payload as u64, demands.payload_bytes_max),
         ];
-        for stream in &self.inner.config.streams {
-            match timeout(CHECK_TIMEOUT, self.inner.find(&stream.name)).await {
-                Ok(Ok(Found::Stream(found))) => findings.extend(judge_stream(stream, &found, demands)),
-                Ok(Ok(Found::Missing)) => findings.push(self.inner.missing(stream)),
-                Ok(Ok(Found::Unknown(why)) | Err(Problem::Stream(why))) => findings.push(unknown(stream, &why)),
-                Ok(Err(Problem::Bus(error))) => findings.push(unknown(stream, &error.chain())),
-                Err(_) => findings.push(unknown(stream, "JetStream did not answer in time")),
+        for stream in self.inner.wanted(demands) {
+            match timeout(CHECK_TIMEOUT, self.inner.examine(&stream, demands)).await {
+                Ok(Ok(found)) => findings.extend(found),
+                Ok(Err(problem)) => findings.push(unknown(&stream, &problem.text())),
+                Err(_) => findings.push(unknown(&stream, "JetStream did not answer in time")),
             }
         }
         findings
+    }
+}
+
+impl Inner {
+    /// Says where the connection leads: a server may pass questions on to another's JetStream.
+    async fn place(&self, info: &ServerInfo) -> String {
+        let own = if info.jetstream { "" } else { " (it has no JetStream of its own)" };
+        let domain = match timeout(CHECK_TIMEOUT, self.domain()).await {
+            Ok(Ok(domain)) if domain.is_empty() => "without a domain".to_owned(),
+            Ok(Ok(domain)) => format!("of the domain {domain}"),
+            // Permitted to few.
+            Ok(Err(_)) | Err(_) => "of a domain that is not told".to_owned(),
+        };
+        format!("connected to {}{own}; JetStream {domain} answers", info.server_name)
+    }
+
+    /// Lists the configured streams, and as streams without a name the topics for which events wait.
+    fn wanted(&self, demands: &Demands) -> Vec<StreamConfig> {
+        let mut wanted = self.config.streams.clone();
+        let covered =
+            |topic: &String| wanted.iter().flat_map(StreamConfig::subjects).any(|known| covers(&known, topic));
+        let waiting: Vec<&String> = demands.topics.iter().filter(|topic| !covered(topic)).collect();
+        let nameless = |topic: &String| StreamConfig { name: String::new(), topics: vec![topic.clone()] };
+        wanted.extend(waiting.into_iter().map(nameless));
+        wanted
+    }
+
+    /// Examines the stream of that name, or those that take its subjects instead.
+    async fn examine(&self, wanted: &StreamConfig, demands: &Demands) -> Result<Vec<Finding>, Problem> {
+        if !wanted.name.is_empty()
+            && let Some(found) = self.describe(&wanted.name).await?
+        {
+            return Ok(self.judge_stream(wanted, &found, demands).await);
+        }
+        let mut names = Vec::new();
+        for subject in wanted.subjects() {
+            names.extend(self.names(&subject).await?);
+        }
+        names.sort_unstable();
+        names.dedup();
+        let mut others = Vec::new();
+        for name in names {
+            others.extend(self.describe(&name).await?);
+        }
+        if others.is_empty() {
+            return Ok(vec![self.missing(wanted)]);
+        }
+        let subjects: Vec<String> = others.iter().flat_map(|other| other.config.subjects.clone()).collect();
+        let missing: Vec<String> = not_covered(wanted, &subjects);
+        let mut findings = Vec::new();
+        for other in &others {
+            let takes = StreamConfig { name: other.config.name.clone(), topics: Vec::new() };
+            findings.extend(self.judge_stream(&takes, other, demands).await);
+        }
+        findings.push(judge_subjects(&others[0].config.name, &subjects, &missing));
+        Ok(findings)
+    }
+
+    async fn judge_stream(&self, wanted: &StreamConfig, found: &Described, demands: &Demands) -> Vec<Finding> {
+        let asked_for = match found.config.retention {
+            RetentionPolicy::Interest => self.asked_for(&found.config.name).await.ok(),
+            RetentionPolicy::Limits | RetentionPolicy::WorkQueue => None,
+        };
+        let risks = risks(&found.config, asked_for.as_deref(), self.config.stream_max_age);
+        judge_stream(wanted, &found.config, &risks, demands)
     }
 }
 
@@ -91,18 +153,31 @@ impl Inner {
         judge_tls(asked_for || info.tls_required, here)
     }
 
-    fn missing(&self, stream: &StreamConfig) -> Finding {
+    fn missing(&self, wanted: &StreamConfig) -> Finding {
         let config = &self.config;
+        let topics = wanted.topics.join(", ");
+        let name = if wanted.name.is_empty() { "NAME" } else { &wanted.name };
+        let start = match wanted.name.is_empty() {
+            true => {
+                format!("name a stream for it (OUTBOX_NATS_STREAMS=...,{name}={topics}) and restart the relay, or:")
+            }
+            false => "start the relay, which creates it (one that runs does not), or:".to_owned(),
+        };
         let fix = format!(
-            "start the relay, which creates it, or:\nnats stream add {} --subjects '{}' --storage file --replicas {} \
-             --retention limits --discard old --max-age {}s --dupe-window {}s --defaults",
-            stream.name,
-            stream.subjects().join(","),
+            "{start}\nnats stream add {name} --subjects '{}' --storage file --replicas {} --retention limits --discard old \
+             --max-age {}s --dupe-window {}s --defaults",
+            wanted.subjects().join(","),
             config.stream_replicas,
             config.stream_max_age.as_secs(),
             config.duplicate_window.as_secs().max(1),
         );
-        STREAM.error(format!("stream {} does not exist", stream.name), fix)
+        STREAM.error(
+            match wanted.name.is_empty() {
+                true => format!("no stream takes the topic {topics}, and events wait for it"),
+                false => format!("stream {name} does not exist, and no other takes {topics}"),
+            },
+            fix,
+        )
     }
 }
 
@@ -150,14 +225,35 @@ pub fn judge_monitoring(varz: Result<&str, &str>) -> Finding {
     }
 }
 
+/// Says whether the server is a leaf node, by the same body: then other JetStreams may be behind it.
+pub fn judge_leaf(varz: &str) -> Option<Finding> {
+    #[derive(Deserialize)]
+    struct Varz {
+        leaf: Leaf,
+    }
+    #[derive(Deserialize)]
+    struct Leaf {
+        remotes: Vec<serde_json::Value>,
+    }
+    let leaf = serde_json::from_str::<Varz>(varz).is_ok_and(|varz| !varz.leaf.remotes.is_empty());
+    leaf.then(|| {
+        CONNECTION.ok(
+            "the server is a leaf node of another: OUTBOX_NATS_JETSTREAM_DOMAIN says which JetStream is meant, where several \
+             have a stream for the same subjects",
+        )
+    })
+}
+
 /// Says that nobody told where the monitoring port is.
 pub fn monitoring_not_configured() -> Finding {
     judge_monitoring(Err("OUTBOX_NATS_MONITORING_URL is not set"))
 }
 
 fn unknown(stream: &StreamConfig, why: &str) -> Finding {
-    let fix = format!("allow the relay's user to publish to $JS.API.STREAM.INFO.{}", stream.name);
-    STREAM.warning(format!("stream {}: not known: {why}", stream.name), fix)
+    let what = if stream.name.is_empty() { stream.topics.join(", ") } else { format!("stream {}", stream.name) };
+    let fix = "allow the relay's user to publish to JetStream's STREAM.NAMES, STREAM.INFO.* and CONSUMER.LIST.*, below $JS.API \
+               or what OUTBOX_NATS_JETSTREAM_DOMAIN makes of it";
+    STREAM.warning(format!("{what}: not known: {why}"), fix)
 }
 
 fn is_this_machine(host: &str) -> bool {
@@ -190,65 +286,81 @@ fn judge_payload(server: u64, relay: u64) -> Finding {
         // The envelope needs room around the payload.
         true => PAYLOAD.warning(
             found,
-            format!("in nats-server.conf: max_payload: {}\nor OUTBOX_PAYLOAD_BYTES_MAX={server}", relay + 64 * 1024),
+            format!(
+                "in nats-server.conf: max_payload: {}\n-- and `nats-server --signal reload`: relays notice with the next event \
+                 that is too large\nor OUTBOX_PAYLOAD_BYTES_MAX={server}",
+                relay + 64 * 1024
+            ),
         ),
     }
 }
 
-fn judge_stream(wanted: &StreamConfig, found: &Config, demands: &Demands) -> Vec<Finding> {
+fn judge_stream(wanted: &StreamConfig, found: &Config, risks: &[Risk], demands: &Demands) -> Vec<Finding> {
     let name = &wanted.name;
+    let missing = not_covered(wanted, &found.subjects);
     vec![
         STREAM.ok(format!("stream {name} exists")),
-        judge_subjects(wanted, found),
-        judge_acknowledgement(name, found),
-        judge_storage(name, found),
+        judge_subjects(name, &found.subjects, &missing),
+        judge_risk(&ACKNOWLEDGEMENT, name, risks, About::Acknowledgement, || {
+            "acknowledges what it has stored".to_owned()
+        }),
+        judge_risk(&STORAGE, name, risks, About::Storage, || "is kept in files".to_owned()),
         judge_replicas(name, found),
-        judge_retention(name, found),
+        judge_risk(&RETENTION, name, risks, About::Retention, || kept(found)),
         judge_duplicates(name, found, demands),
     ]
 }
 
-fn judge_subjects(wanted: &StreamConfig, found: &Config) -> Finding {
-    let name = &wanted.name;
-    let is_missing = |subject: &String| !found.subjects.iter().any(|pattern| covers(pattern, subject));
-    let missing: Vec<String> = wanted.subjects().into_iter().filter(is_missing).collect();
+fn not_covered(wanted: &StreamConfig, subjects: &[String]) -> Vec<String> {
+    let is_missing = |subject: &String| !subjects.iter().any(|pattern| covers(pattern, subject));
+    wanted.subjects().into_iter().filter(is_missing).collect()
+}
+
+fn judge_subjects(name: &str, subjects: &[String], missing: &[String]) -> Finding {
     if missing.is_empty() {
         return SUBJECTS.ok(format!("stream {name} takes all subjects of its topics"));
     }
-    let all = [found.subjects.clone(), missing.clone()].concat().join(",");
+    let all = [subjects, missing].concat().join(",");
     SUBJECTS.error(
         format!("stream {name} does not take {}", missing.join(", ")),
         format!("nats stream edit {name} --subjects '{all}' --force"),
     )
 }
 
-fn judge_acknowledgement(name: &str, found: &Config) -> Finding {
-    if found.no_ack {
-        return ACKNOWLEDGEMENT.error(
-            format!("stream {name} has no_ack: the server never acknowledges"),
-            format!("nats stream edit {name} --ack --force"),
-        );
+/// Reports what a relay would warn of.
+fn judge_risk(
+    check: &'static Check,
+    name: &str,
+    risks: &[Risk],
+    about: About,
+    well: impl FnOnce() -> String,
+) -> Finding {
+    let of_this: Vec<&Risk> = risks.iter().filter(|risk| risk.about == about).collect();
+    if of_this.is_empty() {
+        return check.ok(format!("stream {name} {}", well()));
     }
-    if matches!(found.persist_mode, Some(PersistenceMode::Async)) {
-        return ACKNOWLEDGEMENT.error(
-            format!("stream {name} has the persist mode async: it acknowledges before it stores"),
-            format!("create the stream anew with the default persist mode (`nats stream backup {name} DIR` keeps its messages)"),
-        );
+    let join = |text: fn(&Risk) -> &str, by: &str| of_this.iter().map(|risk| text(risk)).collect::<Vec<_>>().join(by);
+    let found = format!("stream {name} {}", join(|risk| &risk.found, "; it "));
+    let fix = join(|risk| &risk.fix, "\n");
+    match of_this.iter().any(|risk| risk.effect != Effect::Vanishes) {
+        true => check.error(found, fix),
+        false => check.warning(found, fix),
     }
-    ACKNOWLEDGEMENT.ok(format!("stream {name} acknowledges what it has stored"))
 }
 
-fn judge_storage(name: &str, found: &Config) -> Finding {
-    match found.storage {
-        StorageType::File => STORAGE.ok(format!("stream {name} is kept in files")),
-        StorageType::Memory => STORAGE.error(
-            format!("stream {name} is kept in memory"),
-            format!(
-                "the storage of a stream cannot be changed. When its consumers have read everything, delete it and let the \
-                 relay create it:\nnats stream rm {name} --force"
-            ),
-        ),
-    }
+fn kept(found: &Config) -> String {
+    let age = match found.max_age.is_zero() {
+        true => "for ever".to_owned(),
+        false => format!("for {}", span(found.max_age.as_secs_f64())),
+    };
+    let read = match found.retention {
+        RetentionPolicy::WorkQueue => ", until a consumer has read them",
+        RetentionPolicy::Interest => ", until each consumer has read them",
+        RetentionPolicy::Limits => "",
+    };
+    let limited = found.max_messages > 0 || found.max_bytes > 0;
+    let full = if limited && found.discard == DiscardPolicy::New { ", and refuses more when it is full" } else { "" };
+    format!("keeps messages {age}{read}{full}")
 }
 
 fn judge_replicas(name: &str, found: &Config) -> Finding {
@@ -261,39 +373,6 @@ fn judge_replicas(name: &str, found: &Config) -> Finding {
             format!("in a cluster: nats stream edit {name} --replicas 3 --force (and OUTBOX_NATS_STREAM_REPLICAS=3)"),
         ),
     }
-}
-
-fn judge_retention(name: &str, found: &Config) -> Finding {
-    let limits = [
-        ("max_msgs", found.max_messages > 0),
-        ("max_bytes", found.max_bytes > 0),
-        ("max_msgs_per_subject", found.max_messages_per_subject > 0),
-    ];
-    let limits: Vec<&str> = limits.into_iter().filter(|(_, set)| *set).map(|(limit, _)| limit).collect();
-    if !limits.is_empty() && found.discard == DiscardPolicy::Old {
-        return RETENTION.warning(
-            format!("stream {name} has {} and discards its oldest messages when it is full, read or not", limits.join(", ")),
-            format!("nats stream edit {name} --discard new --force\n-- then a full stream refuses, and events wait in the outbox"),
-        );
-    }
-    if found.retention == RetentionPolicy::Interest {
-        return RETENTION.warning(
-            format!("stream {name} keeps only what a consumer that exists has asked for"),
-            format!("create every durable consumer before the relay publishes, or create the stream with --retention limits: nats stream info {name}"),
-        );
-    }
-    if !found.max_age.is_zero() && found.max_age < MAX_AGE_MIN {
-        return RETENTION.warning(
-            format!("stream {name} keeps messages for {} only", span(found.max_age.as_secs_f64())),
-            format!("nats stream edit {name} --max-age 72h --force"),
-        );
-    }
-    let age = match found.max_age.is_zero() {
-        true => "for ever".to_owned(),
-        false => format!("for {}", span(found.max_age.as_secs_f64())),
-    };
-    let full = if limits.is_empty() { "" } else { ", and refuses more when it is full" };
-    RETENTION.ok(format!("stream {name} keeps messages {age}{full}"))
 }
 
 fn judge_duplicates(name: &str, found: &Config, demands: &Demands) -> Finding {
@@ -315,7 +394,8 @@ fn judge_duplicates(name: &str, found: &Config, demands: &Demands) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnosis::Check;
+    use async_nats::jetstream::stream::{PersistenceMode, StorageType};
+
     use crate::diagnosis::Severity::{self, Error, Ok, Warning};
 
     const DEMANDS: Demands = Demands {
@@ -323,6 +403,7 @@ mod tests {
         payload_bytes_max: 8 << 20,
         retry_span: Duration::from_secs(15),
         long_transaction: Duration::from_secs(60),
+        topics: Vec::new(),
     };
 
     fn wanted() -> StreamConfig {
@@ -340,28 +421,35 @@ mod tests {
         }
     }
 
+    fn judge(stream: &Config) -> Vec<Finding> {
+        let risks = risks(stream, Some(&[]), Duration::from_secs(72 * 3600));
+        judge_stream(&wanted(), stream, &risks, &DEMANDS)
+    }
+
     #[test]
     fn every_property_of_a_stream_has_a_judgement() {
         type Change = fn(&mut Config);
-        let table: [(&Check, Severity, Change); 12] = [
+        let table: [(&Check, Severity, Change); 14] = [
             (&SUBJECTS, Error, |stream| stream.subjects = vec!["events.player".into()]),
             (&ACKNOWLEDGEMENT, Error, |stream| stream.no_ack = true),
+            (&ACKNOWLEDGEMENT, Error, |stream| stream.sealed = true),
             (&ACKNOWLEDGEMENT, Error, |stream| stream.persist_mode = Some(PersistenceMode::Async)),
             (&STORAGE, Error, |stream| stream.storage = StorageType::Memory),
             (&REPLICAS, Warning, |stream| stream.num_replicas = 1),
             (&RETENTION, Warning, |stream| stream.max_messages = 1000),
-            (&RETENTION, Warning, |stream| stream.max_bytes = 1000),
+            (&RETENTION, Warning, |stream| stream.max_messages_per_subject = 1),
             (&RETENTION, Ok, |stream| (stream.max_messages, stream.discard) = (1000, DiscardPolicy::New)),
             (&RETENTION, Warning, |stream| stream.max_age = Duration::from_secs(3600)),
             (&RETENTION, Warning, |stream| stream.retention = RetentionPolicy::Interest),
+            (&RETENTION, Ok, |stream| stream.retention = RetentionPolicy::WorkQueue),
             (&RETENTION, Ok, |stream| stream.max_age = Duration::ZERO),
             (&DUPLICATES, Warning, |stream| stream.duplicate_window = Duration::from_secs(14)),
         ];
-        assert!(judge_stream(&wanted(), &good(), &DEMANDS).iter().all(|finding| finding.severity == Ok));
+        assert!(judge(&good()).iter().all(|finding| finding.severity == Ok));
         for (check, severity, change) in table {
             let mut stream = good();
             change(&mut stream);
-            for finding in judge_stream(&wanted(), &stream, &DEMANDS) {
+            for finding in judge(&stream) {
                 let expected = if finding.check == check { severity } else { Ok };
                 assert_eq!(finding.severity, expected, "{finding:?}");
                 assert_eq!(finding.fix.is_empty(), expected == Ok, "{finding:?}");
@@ -385,6 +473,14 @@ mod tests {
             (judge_monitoring(Err("refused")), Warning),
         ] {
             assert_eq!(finding.severity, severity, "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn a_leaf_node_is_told_by_its_remotes() {
+        assert!(judge_leaf(r#"{"leaf":{"remotes":[{"local_account":"$G"}]}}"#).is_some());
+        for other in [r#"{"leaf":{"remotes":[]}}"#, r#"{"leaf":{}}"#, "{}", "<html>"] {
+            assert!(judge_leaf(other).is_none(), "{other}");
         }
     }
 

@@ -1,14 +1,14 @@
 //! An event as a NATS message.
 
 use async_nats::header::{HeaderMap, HeaderName, HeaderValue, NATS_MESSAGE_ID};
-use async_nats::jetstream::message::PublishMessage;
+use bytes::Bytes;
 
 use crate::bus::{BusError, BusErrorKind};
 use crate::event::Event;
 use crate::wire;
 
-/// Builds the message, unless the server (which takes `bytes_max`) would end the connection over it.
-pub(super) fn build(event: &Event, bytes_max: usize) -> Result<PublishMessage, BusError> {
+/// Builds the headers and the body, unless the server (which takes `bytes_max`) would end the connection over them.
+pub(super) fn build(event: &Event, bytes_max: usize) -> Result<(HeaderMap, Bytes), BusError> {
     let too_large = |bytes| {
         let message = format!("message too large: expected at most {bytes_max} bytes, got {bytes}");
         Err(BusError::new(BusErrorKind::Rejected, message))
@@ -20,7 +20,15 @@ pub(super) fn build(event: &Event, bytes_max: usize) -> Result<PublishMessage, B
     let body = wire::envelope(event);
     let headers = headers(event)?;
     let bytes = header_bytes(&headers) + body.len();
-    if bytes > bytes_max { too_large(bytes) } else { Ok(PublishMessage::build().headers(headers).payload(body)) }
+    if bytes > bytes_max { too_large(bytes) } else { Ok((headers, body)) }
+}
+
+/// Says whether the message is larger than `bytes_max`. Costs nothing where it is far from that.
+pub(super) fn exceeds(event: &Event, bytes_max: usize) -> bool {
+    const MUCH: usize = 64 * 1024;
+    let near = event.payload.len() + MUCH > bytes_max;
+    near && (event.payload.len() > bytes_max
+        || headers(event).is_ok_and(|headers| header_bytes(&headers) + wire::envelope(event).len() > bytes_max))
 }
 
 /// The client panics on a bad name or value that it is given as text; parsed first, it is an error of this event.

@@ -31,7 +31,8 @@ pub struct NatsReader {
 impl NatsBus {
     /// Reads `stream` over the connection of this bus.
     pub fn reader(&self, stream: impl Into<String>) -> NatsReader {
-        NatsReader::new(self.client(), stream)
+        let jetstream = jetstream::with_prefix(self.client(), &self.inner.config.api_prefix());
+        NatsReader { jetstream, stream: stream.into() }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_nats::{Event, Server, ServerError};
 use tokio::sync::watch;
+use tracing::{debug, info, warn};
 
 /// The most subjects whose refusal is remembered. Each is needed only until the publish that met it has read it.
 const DENIED_MAX: usize = 1024;
@@ -14,7 +15,10 @@ const DENIED_MAX: usize = 1024;
 pub(super) struct Signals {
     number: u64,
     connected: bool,
+    connected_at: u64,
     lost_at: u64,
+    /// How many connections there have been.
+    connections: u64,
     last_error: Option<String>,
     last_tries: Option<String>,
     denied: HashMap<String, Denial>,
@@ -41,12 +45,18 @@ impl Signals {
         self.number += 1;
         match event {
             Event::Connected => {
+                info!("connected to NATS");
                 self.connected = true;
+                self.connected_at = self.number;
+                self.connections += 1;
                 self.last_error = None;
                 self.last_tries = None;
             }
             Event::Disconnected | Event::Closed => {
-                self.connected = false;
+                if std::mem::take(&mut self.connected) {
+                    // The client's own end is one as well; of an outage the next tries tell, with server and reason.
+                    debug!(error = self.last_error, "connection to NATS lost");
+                }
                 self.lost_at = self.number;
             }
             Event::ServerError(ServerError::Other(text)) => self.note_error(text),
@@ -64,7 +74,12 @@ impl Signals {
         let tries: Vec<String> = tries.collect();
         if !tries.is_empty() {
             self.number += 1;
-            self.last_tries = Some(one_line(&tries.join("; ")));
+            let tries = one_line(&tries.join("; "));
+            // Of one outage there are many rounds.
+            if self.last_tries.as_ref() != Some(&tries) {
+                warn!(error = tries, "cannot connect to NATS");
+            }
+            self.last_tries = Some(tries);
         }
     }
 
@@ -85,6 +100,17 @@ impl Signals {
     /// Says whether the last try to connect succeeded or failed; neither, at the very beginning.
     pub(super) fn tried(&self) -> bool {
         self.connected || self.last_tries.is_some()
+    }
+
+    /// Returns how many connections there have been.
+    pub(super) fn connections(&self) -> u64 {
+        self.connections
+    }
+
+    /// Returns why the server refuses `subject` on this connection, if it does.
+    pub(super) fn denied(&self, subject: &str) -> Option<&str> {
+        let denial = self.denied.get(subject).filter(|denial| denial.number > self.connected_at)?;
+        Some(&denial.text)
     }
 
     /// Returns the last error of this connection, or of the tries to get one.
@@ -120,12 +146,15 @@ pub(super) fn trouble_from_now_on(
     }
 }
 
-/// Finds the subject in `Permissions Violation for Publish to "events.player"`.
+/// Finds the subject in `Permissions Violation for Publish to "events.player"`, or in the same for a subscription.
 fn denied_subject(text: &str) -> Option<&str> {
     let lower = text.to_ascii_lowercase();
-    let rest = lower.find("permissions violation for publish to ").map(|start| &text[start..])?;
-    let (start, end) = (rest.find('"')?, rest.rfind('"')?);
-    rest.get(start + 1..end)
+    let kinds = ["permissions violation for publish to ", "permissions violation for subscription to "];
+    let rest = kinds.iter().find_map(|kind| lower.find(kind)).map(|start| &text[start..])?;
+    let quoted = rest.split_once('"')?.1;
+    // A subscription that is taken away is named with its number.
+    let end = quoted.find("\" (sid \"").or_else(|| quoted.rfind('"'))?;
+    Some(&quoted[..end])
 }
 
 fn one_line(text: &str) -> String {
@@ -156,6 +185,20 @@ mod tests {
         assert!((&mut other).now_or_never().is_none());
         signals.send_modify(|signals| signals.note(&Event::Disconnected));
         assert_eq!(other.await, Trouble::Lost);
+    }
+
+    #[test]
+    fn the_subject_of_a_refusal_is_found_whatever_follows_it() {
+        for (text, subject) in [
+            ("Permissions Violation for Publish to \"events.player\"", Some("events.player")),
+            ("Permissions Violation for Subscription to \"_INBOX.a.*\"", Some("_INBOX.a.*")),
+            ("Permissions Violation for Subscription to \"_INBOX.a.*\" (sid \"1\")", Some("_INBOX.a.*")),
+            ("Permissions Violation for Publish to \"a\"b\"", Some("a\"b")),
+            ("Permissions Violation for Publish to ", None),
+            ("Authorization Violation", None),
+        ] {
+            assert_eq!(denied_subject(text), subject, "{text}");
+        }
     }
 
     #[test]

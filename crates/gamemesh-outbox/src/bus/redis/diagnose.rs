@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use async_trait::async_trait;
 use redis::ConnectionAddr;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
 use super::{CHECK_TIMEOUT, RedisBus};
@@ -16,6 +17,8 @@ checks! {
     VERSION = "redis.version", "the server's version", "streams need 5.0; fixes no longer reach versions before 6.2";
     TLS = "redis.tls", "whether the connection is encrypted",
         "whoever can read the network reads payloads and the password";
+    MODE = "redis.mode", "whether this is a server of its own or a node of a Redis Cluster",
+        "a node takes only its part of the topics";
     ROLE = "redis.role", "whether this is the primary", "a replica takes no events";
     APPEND_ONLY = "redis.appendonly", "appendonly and appendfsync",
         "a restart or a crash loses acknowledged events: all since the last snapshot, or the last second";
@@ -25,12 +28,15 @@ checks! {
         "with too few, no publish is ever complete; with none to wait for, a failover loses what was not yet copied";
     PARTITION = "redis.min_replicas_to_write", "min-replicas-to-write, where there are replicas",
         "a primary that is cut off goes on acknowledging events that the failover throws away";
+    TOPICS = "redis.topics", "what lies at the key of each topic for which events wait",
+        "its events stay in the outbox: nothing can be appended to another type of value";
 }
 
 /// The server, as it describes itself.
 #[derive(Clone, Debug)]
 struct Facts {
     version: String,
+    mode: String,
     role: String,
     connected_replicas: u32,
     /// `None` where this user may not ask.
@@ -43,24 +49,44 @@ impl Diagnose for RedisBus {
         self.check().await
     }
 
-    async fn diagnose(&self, _: &Demands) -> Vec<Finding> {
+    async fn diagnose(&self, demands: &Demands) -> Vec<Finding> {
         let deadline = Instant::now() + self.inner.config.publish_timeout.max(CHECK_TIMEOUT);
-        let late = |_| Err("Redis did not answer in time".to_owned());
         match timeout_at(deadline, self.facts(deadline)).await.unwrap_or_else(late) {
             Ok(facts) => {
                 let mut findings = vec![CONNECTION.ok("connected"), judge_version(&facts.version)];
                 findings.push(judge_tls(self.inner.client.last().get_connection_info().addr()));
                 findings.extend(judge(&facts, self.inner.config.wait_replicas));
+                let topics = timeout_at(deadline, self.topics(&demands.topics, deadline)).await;
+                findings.extend(judge_topics(topics.unwrap_or_else(late)));
                 findings
             }
-            Err(problem) => vec![CONNECTION.error(problem, "start redis-server, or correct REDIS_URL")],
+            Err(problem) => vec![match problem.split_once("; hint: ") {
+                Some((problem, hint)) if problem.contains("Redis Cluster") => MODE.error(problem, hint),
+                Some((problem, hint)) => CONNECTION.error(problem, hint),
+                None => CONNECTION.error(problem.as_str(), fix_of_connection(&problem)),
+            }],
         }
     }
 }
 
+fn late<T>(_: Elapsed) -> Result<T, String> {
+    Err("Redis did not answer in time".to_owned())
+}
+
 impl RedisBus {
+    /// Returns each topic with the type of value at its key.
+    async fn topics(&self, topics: &[String], deadline: Instant) -> Result<Vec<(String, String)>, String> {
+        let mut connection = self.inner.reach(deadline).await.map_err(|error| error.chain())?;
+        let mut types = Vec::new();
+        for topic in topics {
+            let asked = redis::cmd("TYPE").arg(topic).query_async::<String>(&mut connection.link).await;
+            types.push((topic.clone(), asked.map_err(|error| super::refused(&error).chain())?));
+        }
+        Ok(types)
+    }
+
     async fn facts(&self, deadline: Instant) -> Result<Facts, String> {
-        let mut connection = self.inner.connection(deadline).await.map_err(|error| error.chain())?;
+        let mut connection = self.inner.reach(deadline).await.map_err(|error| error.chain())?;
         let info = redis::cmd("INFO").query_async::<String>(&mut connection.link).await;
         let info = info.map_err(|error| super::refused(&error).chain())?;
         // One pattern for each: several at once are known since 7.0 only.
@@ -76,7 +102,6 @@ impl RedisBus {
                 _ => settings = None,
             }
         }
-        self.inner.give_back(connection);
         let field = |name: &str| {
             info.lines()
                 .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
@@ -86,10 +111,33 @@ impl RedisBus {
         };
         Ok(Facts {
             version: field("redis_version"),
+            mode: field("redis_mode"),
             role: field("role"),
             connected_replicas: field("connected_slaves").parse().unwrap_or_default(),
             settings,
         })
+    }
+}
+
+fn judge_topics(types: Result<Vec<(String, String)>, String>) -> Vec<Finding> {
+    let types = match types {
+        Ok(types) => types,
+        Err(problem) => {
+            let fix = "allow the relay's user to ask: ACL SETUSER ... +type";
+            return vec![TOPICS.warning(format!("not known: {problem}"), fix)];
+        }
+    };
+    let others = types.iter().filter(|(_, kind)| !["stream", "none"].contains(&kind.as_str()));
+    let others = others.map(|(topic, kind)| {
+        let fix =
+            format!("rename what lies there, or have the producer name another topic:\nRENAME {topic} {topic}.other");
+        TOPICS.error(format!("events of topic {topic} wait, and at that key lies a {kind}, which takes none"), fix)
+    });
+    let others: Vec<Finding> = others.collect();
+    if others.is_empty() {
+        vec![TOPICS.ok("every topic for which events wait has its stream, or will get one")]
+    } else {
+        others
     }
 }
 
@@ -115,7 +163,7 @@ fn judge_tls(address: &ConnectionAddr) -> Finding {
 }
 
 fn judge(facts: &Facts, wait_replicas: u32) -> Vec<Finding> {
-    let mut findings = vec![judge_role(&facts.role)];
+    let mut findings = vec![judge_mode(&facts.mode), judge_role(&facts.role)];
     match &facts.settings {
         Some(settings) => {
             let setting = |name: &str| settings.get(name).map_or("", String::as_str);
@@ -135,6 +183,16 @@ fn judge(facts: &Facts, wait_replicas: u32) -> Vec<Finding> {
         }
     }
     findings
+}
+
+fn judge_mode(mode: &str) -> Finding {
+    match mode {
+        "cluster" => MODE.warning(
+            "the only primary of a Redis Cluster: once there are more, this relay does not speak to it",
+            "name a Redis server that is not in cluster mode in REDIS_URL",
+        ),
+        mode => MODE.ok(if mode.is_empty() { "standalone" } else { mode }),
+    }
 }
 
 fn judge_role(role: &str) -> Finding {
@@ -196,6 +254,18 @@ fn judge_partition(connected: u32, at_least: u32) -> Finding {
     }
 }
 
+/// Says what makes a connection possible.
+fn fix_of_connection(problem: &str) -> &'static str {
+    let says = |word| problem.contains(word);
+    if says("NOAUTH") || says("WRONGPASS") {
+        "correct user and password in REDIS_URL: redis://user:password@host"
+    } else if says("max number of clients") {
+        "raise maxclients, or end what holds so many connections: CLIENT LIST names it"
+    } else {
+        "start redis-server, or correct REDIS_URL"
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,6 +277,8 @@ mod tests {
             (judge_version("7.2.4"), Ok),
             (judge_version("6.0.16"), Warning),
             (judge_version("4.0.9"), Error),
+            (judge_mode("standalone"), Ok),
+            (judge_mode("cluster"), Warning),
             (judge_role("master"), Ok),
             (judge_role("slave"), Error),
             (judge_append_only("yes", "always"), Ok),
@@ -231,8 +303,29 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_no_stream_is_an_error_for_the_topic_that_waits() {
+        let types = |kind: &str| Result::Ok(vec![("events.player".to_owned(), kind.to_owned())]);
+        for (types, severity, said) in [
+            (types("stream"), Ok, "has its stream"),
+            (types("none"), Ok, "will get one"),
+            (types("hash"), Error, "events of topic events.player wait, and at that key lies a hash"),
+            (Result::Err("NOPERM".to_owned()), Warning, "not known: NOPERM"),
+        ] {
+            let [finding] = &judge_topics(types)[..] else { panic!("one finding") };
+            assert_eq!(finding.severity, severity);
+            assert!(finding.found.contains(said), "{}", finding.found);
+        }
+    }
+
+    #[test]
     fn what_may_not_be_asked_is_said_and_the_rest_is_judged() {
-        let facts = Facts { version: "7.2.4".into(), role: "master".into(), connected_replicas: 1, settings: None };
+        let facts = Facts {
+            version: "7.2.4".into(),
+            mode: "standalone".into(),
+            role: "master".into(),
+            connected_replicas: 1,
+            settings: None,
+        };
         let findings = judge(&facts, 1);
         assert_eq!(findings.iter().filter(|finding| finding.found.starts_with("not known")).count(), 3);
         assert!(findings.iter().any(|finding| finding.check == &REPLICAS && finding.severity == Ok));

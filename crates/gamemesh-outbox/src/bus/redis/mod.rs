@@ -29,23 +29,29 @@ mod config;
 #[cfg(feature = "doctor")]
 pub mod diagnose;
 mod error;
+mod reach;
 #[cfg(feature = "read-back")]
 mod read_back;
+mod replicas;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::stream::{FuturesOrdered, StreamExt};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, FromRedisValue, Pipeline, RedisResult, Value};
+use redis::{Client, FromRedisValue, Pipeline, RedisResult, Value};
 use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
 
 pub use self::config::RedisConfig;
-use self::error::{no_answer, no_connection, refused};
+use self::error::{no_answer, refused};
+use self::reach::{Addresses, refused_cluster};
 #[cfg(feature = "read-back")]
 pub use self::read_back::RedisReader;
-use super::{About, Ack, BusError, BusErrorKind, BusPublisher, Receipt};
+use self::replicas::{Replicas, wait};
+use super::{About, Ack, BusError, BusErrorKind, BusPublisher, Patience, Receipt, Terms};
 use crate::event::Event;
 use crate::renew::Renewed;
 use crate::store::HealthCheck;
@@ -62,8 +68,16 @@ pub static ABOUT: About = About {
 /// The most connections that are kept for later. Each batch has one for itself, so that a wait for replicas or a lost
 /// connection is nobody else's trouble.
 const IDLE_MAX: usize = 16;
-/// How long a health check may take.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Payload bytes that are answered together: what tells that bytes are moving on a slow way.
+const PART_BYTES: usize = 32 * 1024;
+/// A stream that is not there.
+const PROBE: &str = "outbox-relay:probe";
+/// How long a connection is believed in without a word from the server.
+const BELIEVED: Duration = Duration::from_secs(1);
+/// How long the server may take to say that it is there.
+const ALIVE_WITHIN: Duration = Duration::from_secs(1);
+/// How long a health check may take: a connection of its own is several questions, and the server may be far away.
+const CHECK_TIMEOUT: Duration = Duration::from_millis(3_500);
 
 /// Publishes to Redis Streams. Clones share their connections.
 #[derive(Clone, Debug)]
@@ -74,7 +88,9 @@ pub struct RedisBus {
 struct Inner {
     config: RedisConfig,
     client: Renewed<Client>,
+    addresses: Addresses,
     idle: Mutex<Vec<Connection>>,
+    replicas: Replicas,
 }
 
 impl std::fmt::Debug for Inner {
@@ -86,112 +102,160 @@ impl std::fmt::Debug for Inner {
 struct Connection {
     link: MultiplexedConnection,
     message_bytes_max: u64,
+    used: Instant,
 }
 
 impl RedisBus {
     /// Checks the URL. Connections are made when they are needed: an unreachable server is no error, a wrong URL is.
     pub async fn connect(config: RedisConfig) -> Result<Self, BusError> {
         let client = Renewed::new("the Redis URL", config.client()?);
-        Ok(Self { inner: Arc::new(Inner { config, client, idle: Mutex::default() }) })
+        let (addresses, idle, replicas) = (Addresses::default(), Mutex::default(), Replicas::default());
+        Ok(Self { inner: Arc::new(Inner { config, client, addresses, idle, replicas }) })
     }
 
     /// Makes a connection, for a consumer in the same process. No answer is too late for it: it may block.
     pub async fn connection(&self) -> Result<MultiplexedConnection, BusError> {
-        Ok(self.inner.connect().await?.link)
+        let deadline = Instant::now() + self.inner.config.publish_timeout;
+        Ok(self.inner.connect(deadline).await?.link)
     }
 }
 
 #[async_trait]
 impl BusPublisher for RedisBus {
     async fn publish(&self, events: &[Event]) -> Vec<Receipt> {
-        let deadline = Instant::now() + self.inner.config.publish_timeout;
-        match self.inner.connection(deadline).await {
-            Ok(connection) => self.inner.publish(connection, events, deadline).await,
+        let patience = Patience::new(events, Terms::of(self.inner.config.publish_timeout));
+        self.publish_patiently(events, &patience).await
+    }
+
+    async fn publish_patiently(&self, events: &[Event], patience: &Patience) -> Vec<Receipt> {
+        match self.inner.ready(Instant::now() + self.inner.config.publish_timeout).await {
+            Ok(connection) => {
+                patience.sending();
+                self.inner.publish(connection, events, patience).await
+            }
             Err(error) => same_for_all(events.len(), &error),
         }
     }
 }
 
 impl Inner {
+    /// Returns a connection over which something may be added.
+    async fn ready(&self, deadline: Instant) -> Result<Connection, BusError> {
+        if self.config.wait_replicas > 0 {
+            let late =
+                |_| BusError::new(BusErrorKind::Unavailable, "Redis does not say in time what its replicas have");
+            timeout_at(deadline, self.replicas.catch_up(&self.config)).await.map_err(late)??;
+        }
+        self.connection(deadline).await
+    }
+
     /// Takes a connection that nobody uses, or makes one.
     async fn connection(&self, deadline: Instant) -> Result<Connection, BusError> {
-        if let Some(connection) = self.lock_idle().pop() {
-            return Ok(connection);
+        let idle = self.lock_idle().pop();
+        if let Some(mut connection) = idle {
+            if connection.used.elapsed() < BELIEVED || connection.answers(deadline).await {
+                return Ok(connection);
+            }
+            // The others have been idle for as long, and lead to the same server.
+            self.lock_idle().clear();
         }
-        let late = |_| BusError::new(BusErrorKind::Unavailable, "cannot connect to Redis in time");
-        timeout_at(deadline, self.connect()).await.map_err(late)?
+        self.connect(deadline).await
     }
 
-    async fn connect(&self) -> Result<Connection, BusError> {
-        // The deadline of the batch is the only timeout.
-        let settings = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+    /// Makes a connection over which something may be added.
+    async fn connect(&self, deadline: Instant) -> Result<Connection, BusError> {
+        let mut connection = self.reach(deadline).await?;
+        match self.replicas_missing(&mut connection.link, deadline).await {
+            Some(short) => Err(BusError::new(BusErrorKind::Unavailable, short)),
+            None => Ok(connection),
+        }
+    }
+
+    /// Makes a connection to the server, whoever follows it.
+    async fn reach(&self, deadline: Instant) -> Result<Connection, BusError> {
         let client = self.client.renew(self.config.client());
-        let link = client.get_multiplexed_async_connection_with_config(&settings).await;
-        let mut link = link.map_err(|error| no_connection(&error))?;
-        let asked: RedisResult<HashMap<String, u64>> =
-            redis::cmd("CONFIG").arg("GET").arg("proto-max-bulk-len").query_async(&mut link).await;
+        let link = self.addresses.connect(&client, deadline).await?;
+        let ask = async {
+            // Side by side: a server that is far away takes long to answer each.
+            let (mut one, mut other) = (link.clone(), link.clone());
+            let size = async {
+                let size = redis::cmd("CONFIG").arg("GET").arg("proto-max-bulk-len").query_async(&mut one).await;
+                size as RedisResult<HashMap<String, u64>>
+            };
+            tokio::join!(size, async { redis::cmd("CLUSTER").arg("INFO").query_async(&mut other).await })
+        };
+        let late = |_| BusError::new(BusErrorKind::Unavailable, "Redis does not say in time what it is");
+        let (asked, cluster) = timeout_at(deadline, ask).await.map_err(late)?;
+        if let Some(problem) = refused_cluster(&cluster) {
+            return Err(BusError::new(BusErrorKind::Unavailable, problem));
+        }
         // Hosted servers do not let everybody ask.
         let server_max = asked.ok().and_then(|asked| asked.into_values().next()).unwrap_or(u64::MAX);
-        Ok(Connection { link, message_bytes_max: self.config.message_bytes_max.min(server_max) })
+        let message_bytes_max = self.config.message_bytes_max.min(server_max);
+        Ok(Connection { link, message_bytes_max, used: Instant::now() })
     }
 
-    async fn publish(&self, mut connection: Connection, events: &[Event], deadline: Instant) -> Vec<Receipt> {
-        let mut batch = Batch::new(events, connection.message_bytes_max);
-        if batch.pipeline.is_empty() {
-            self.give_back(connection);
-            return batch.receipts(Vec::new());
-        }
-        if self.config.wait_replicas > 0 {
-            batch.pipeline.cmd("WAIT").arg(self.config.wait_replicas).arg(self.config.wait_milliseconds());
-        }
-        let answers = batch.pipeline.query_async::<Vec<RedisResult<Value>>>(&mut connection.link);
-        let failed = match timeout_at(deadline, answers).await {
-            Ok(Ok(answers)) => return self.settle(connection, batch, answers),
-            Ok(Err(error)) => no_answer(&error),
-            Err(_) => {
-                let seconds = self.config.publish_timeout.as_secs_f64();
-                BusError::new(BusErrorKind::Unknown, format!("no answer within {seconds} s"))
+    async fn publish(&self, connection: Connection, events: &[Event], patience: &Patience) -> Vec<Receipt> {
+        let stored = self.replicas.have(events.iter().map(|event| event.id)).await;
+        let mut batch = Batch::new(events, connection.message_bytes_max, &stored);
+        let asked = self.ask(&connection, &mut batch, patience);
+        let asked = tokio::select! {
+            biased;
+            asked = asked => asked,
+            () = patience.silent() => {
+                Err(BusError::new(BusErrorKind::Unknown, format!("no answer within {}", patience.waited())))
             }
         };
-        // The others lead to the same server.
-        self.lock_idle().clear();
-        batch.receipts(same_for_all(events.len(), &failed))
-    }
-
-    fn settle(&self, connection: Connection, batch: Batch, mut answers: Vec<RedisResult<Value>>) -> Vec<Receipt> {
-        let waited = if self.config.wait_replicas > 0 { answers.pop() } else { None };
-        let short = waited.and_then(|waited| self.replicas_missing(waited));
-        let mut healthy = true;
-        let receipts = answers.into_iter().map(|answer| match (answer, &short) {
-            (Ok(_), None) => Ok(Ack::default()),
-            (Ok(_), Some(short)) => Err(BusError::new(short.kind(), short.chain())),
-            (Err(error), _) => {
-                let error = refused(&error);
-                // After a failover the way to the new primary is a new connection.
-                healthy &= error.kind() != BusErrorKind::Unavailable;
-                Err(error)
+        match asked {
+            // After a failover the way to the new primary is a new connection.
+            Ok(()) if batch.saw_outage => {}
+            Ok(()) if !batch.behind.is_empty() => {
+                let ids = batch.behind.iter().map(|place| events[*place].id).collect();
+                self.replicas.are_behind(connection.link, ids).await;
             }
-        });
-        let receipts = batch.receipts(receipts.collect());
-        if healthy {
-            self.give_back(connection);
+            Ok(()) => self.give_back(connection),
+            // The others lead to the same server.
+            Err(_) => self.lock_idle().clear(),
         }
-        receipts
+        batch.receipts(asked.err())
     }
 
-    fn replicas_missing(&self, waited: RedisResult<Value>) -> Option<BusError> {
-        let expected = self.config.wait_replicas;
-        let count = waited.and_then(|count| Ok(u32::from_redis_value(count)?));
-        let got = match count {
-            Ok(count) if count >= expected => return None,
-            Ok(count) => count.to_string(),
-            Err(error) => error.to_string(),
-        };
-        let message = format!("stored on the primary, but expected {expected} replicas to have it, got {got}");
-        Some(BusError::new(BusErrorKind::Unknown, message))
+    /// Sends the parts of `batch` one after the other, all at once, and notes the answers as they come in.
+    async fn ask(&self, connection: &Connection, batch: &mut Batch, patience: &Patience) -> Result<(), BusError> {
+        let parts = std::mem::take(&mut batch.parts);
+        let mut answers: FuturesOrdered<_> = parts.iter().map(|part| part.ask(connection.link.clone())).collect();
+        while let Some((places, answers)) = answers.next().await {
+            let answers = answers.map_err(|error| no_answer(&error))?;
+            for (place, answer) in places.iter().zip(answers) {
+                patience.answered(*place, answer.is_ok());
+                batch.note(*place, answer.map(drop).map_err(|error| refused(&error)));
+            }
+        }
+        if self.config.wait_replicas == 0 || parts.is_empty() {
+            return Ok(());
+        }
+        let waited = wait(&mut connection.link.clone(), &self.config, self.config.wait_milliseconds()).await;
+        if let Some(short) = waited.map_err(|error| no_answer(&error))? {
+            batch.take_back(&BusError::new(BusErrorKind::Unknown, format!("stored on the primary: {short}")));
+        }
+        Ok(())
+    }
+
+    /// Says that too few replicas follow the primary now, if some have to.
+    async fn replicas_missing(&self, link: &mut MultiplexedConnection, deadline: Instant) -> Option<String> {
+        if self.config.wait_replicas == 0 {
+            return None;
+        }
+        // A connection that wrote nothing asks only who is there: at once, as far as the server knows.
+        let waited = timeout_at(deadline, wait(link, &self.config, 1)).await;
+        waited.map_or_else(
+            |_| Some("Redis does not say in time which replicas it has".to_owned()),
+            |waited| waited.unwrap_or_else(|error| Some(no_answer(&error).chain())),
+        )
     }
 
     fn give_back(&self, connection: Connection) {
+        let connection = Connection { used: Instant::now(), ..connection };
         let mut idle = self.lock_idle();
         if idle.len() < IDLE_MAX {
             idle.push(connection);
@@ -203,11 +267,21 @@ impl Inner {
     }
 
     async fn check(&self, deadline: Instant) -> Result<(), String> {
-        let mut connection = self.connection(deadline).await.map_err(|error| error.chain())?;
+        let mut connection = self.ready(deadline).await.map_err(|error| error.chain())?;
+        if let Some(short) = self.replicas_missing(&mut connection.link, deadline).await {
+            return Err(short);
+        }
         let mut pipeline = redis::pipe();
-        pipeline.cmd("PING").cmd("ROLE").ignore_errors();
-        let answers: Vec<RedisResult<Value>> =
+        pipeline.cmd("PING").cmd("ROLE");
+        // Adds nothing where there is no such stream, and is refused, or held back, as an event would be.
+        pipeline.cmd("XADD").arg(PROBE).arg("NOMKSTREAM").arg("*").arg("probe").arg("1");
+        pipeline.cmd("CLUSTER").arg("INFO").ignore_errors();
+        let mut answers: Vec<RedisResult<Value>> =
             pipeline.query_async(&mut connection.link).await.map_err(|error| no_answer(&error).chain())?;
+        let cluster = answers.pop().map(|answer| answer.and_then(|info| Ok(String::from_redis_value(info)?)));
+        if let Some(problem) = cluster.as_ref().and_then(refused_cluster) {
+            return Err(problem);
+        }
         for answer in answers {
             match answer {
                 Ok(Value::Array(role)) => {
@@ -217,13 +291,27 @@ impl Inner {
                     }
                 }
                 Ok(_) => {}
-                // Who may not ask for the role may still publish.
-                Err(error) if error.code() == Some("NOPERM") => {}
-                Err(error) => return Err(refused(&error).chain()),
+                // Who may not ask for the role, or not write there, may still publish, and so may one whose server is too old
+                // for the question.
+                Err(error) => match refused(&error) {
+                    refused if refused.kind() == BusErrorKind::Unavailable => return Err(refused.chain()),
+                    _ => {}
+                },
             }
         }
         self.give_back(connection);
         Ok(())
+    }
+}
+
+impl Connection {
+    /// Says whether somebody is still there: servers and gateways drop what is idle, often without a word, and nothing is
+    /// lost as long as nothing is sent.
+    async fn answers(&mut self, deadline: Instant) -> bool {
+        let deadline = deadline.min(Instant::now() + ALIVE_WITHIN);
+        let answer = timeout_at(deadline, redis::cmd("PING").query_async::<Value>(&mut self.link)).await;
+        // A server that refuses to answer is there.
+        answer.is_ok_and(|answer| answer.map_or_else(|error| error.code().is_some(), |_| true))
     }
 }
 
@@ -237,27 +325,87 @@ impl HealthCheck for RedisBus {
     }
 }
 
-/// The commands for a batch, and a place for each event that has none.
+/// The commands for a batch, and what became of each event.
 struct Batch {
+    parts: Vec<Part>,
+    receipts: Vec<Option<Receipt>>,
+    /// Whether the server refused something that it would refuse to everybody.
+    saw_outage: bool,
+    /// What was added and too few replicas have.
+    behind: Vec<usize>,
+}
+
+/// Commands that are answered together.
+struct Part {
     pipeline: Pipeline,
-    rejected: Vec<Option<BusError>>,
+    /// Of which event of the batch each command is.
+    places: Vec<usize>,
+    bytes: usize,
 }
 
 impl Batch {
-    fn new(events: &[Event], message_bytes_max: u64) -> Self {
+    /// Makes commands of `events`, but for those that are `stored` already.
+    fn new(events: &[Event], message_bytes_max: u64, stored: &[Uuid]) -> Self {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut receipts = Vec::with_capacity(events.len());
+        for (place, event) in events.iter().enumerate() {
+            if stored.contains(&event.id) {
+                receipts.push(Some(Ok(Ack::default())));
+                continue;
+            }
+            if parts.last().is_none_or(|part| part.bytes >= PART_BYTES) {
+                parts.push(Part::new());
+            }
+            let part = parts.last_mut().expect("there is one now");
+            receipts.push(part.add(place, event, message_bytes_max).err().map(Err));
+        }
+        parts.retain(|part| !part.places.is_empty());
+        Self { parts, receipts, saw_outage: false, behind: Vec::new() }
+    }
+
+    fn note(&mut self, place: usize, answer: Result<(), BusError>) {
+        self.saw_outage |= answer.as_ref().is_err_and(|error| error.kind() == BusErrorKind::Unavailable);
+        self.receipts[place] = Some(answer.map(|()| Ack::default()));
+    }
+
+    /// What was acknowledged is not certain all the same.
+    fn take_back(&mut self, why: &BusError) {
+        for (place, receipt) in
+            self.receipts.iter_mut().enumerate().filter(|(_, receipt)| matches!(receipt, Some(Ok(_))))
+        {
+            *receipt = Some(Err(BusError::new(why.kind(), why.chain())));
+            self.behind.push(place);
+        }
+    }
+
+    /// Returns the receipts; those that were not answered failed for that reason.
+    fn receipts(mut self, failed: Option<BusError>) -> Vec<Receipt> {
+        let lost = BusError::new(BusErrorKind::Unknown, "the server did not answer this command");
+        let failed = failed.unwrap_or(lost);
+        self.receipts.iter_mut().for_each(|receipt| {
+            receipt.get_or_insert_with(|| Err(BusError::new(failed.kind(), failed.chain())));
+        });
+        self.receipts.into_iter().flatten().collect()
+    }
+}
+
+impl Part {
+    fn new() -> Self {
         let mut pipeline = redis::pipe();
         // One refused entry must not hide what happened to the others.
         pipeline.ignore_errors();
-        let rejected = events.iter().map(|event| add_entry(&mut pipeline, event, message_bytes_max).err()).collect();
-        Self { pipeline, rejected }
+        Self { pipeline, places: Vec::new(), bytes: 0 }
     }
 
-    /// Puts the receipts of those that were sent between those of the rejected ones.
-    fn receipts(self, sent: Vec<Receipt>) -> Vec<Receipt> {
-        let lost = || Err(BusError::new(BusErrorKind::Unknown, "the server did not answer this command"));
-        let mut sent = sent.into_iter();
-        let receipts = self.rejected.into_iter();
-        receipts.map(|rejected| rejected.map_or_else(|| sent.next().unwrap_or_else(lost), Err)).collect()
+    fn add(&mut self, place: usize, event: &Event, message_bytes_max: u64) -> Result<(), BusError> {
+        add_entry(&mut self.pipeline, event, message_bytes_max)?;
+        self.places.push(place);
+        self.bytes += event.payload.len();
+        Ok(())
+    }
+
+    async fn ask(&self, mut link: MultiplexedConnection) -> (&[usize], RedisResult<Vec<RedisResult<Value>>>) {
+        (&self.places, self.pipeline.query_async(&mut link).await)
     }
 }
 

@@ -19,6 +19,7 @@ pub mod diagnose;
 use std::fmt;
 use std::io::{self, ErrorKind, Stdout, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -38,11 +39,14 @@ pub static ABOUT: About = About {
     checks: &diagnose::CHECKS,
 };
 
+const UNREAD: &str = "nobody reads the output";
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Writes one line for each event. Clones share the writer.
 pub struct StdoutBus<W = Stdout> {
     shared: Arc<Mutex<Shared<W>>>,
+    /// Whether a batch took too long and is still being written.
+    stuck: Arc<AtomicBool>,
     publish_timeout: Duration,
 }
 
@@ -60,7 +64,7 @@ impl<W> fmt::Debug for StdoutBus<W> {
 
 impl<W> Clone for StdoutBus<W> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone(), publish_timeout: self.publish_timeout }
+        Self { shared: self.shared.clone(), stuck: self.stuck.clone(), publish_timeout: self.publish_timeout }
     }
 }
 
@@ -74,7 +78,7 @@ impl<W: Write + Send + 'static> StdoutBus<W> {
     /// Writes to `writer`.
     pub fn new(writer: W) -> Self {
         let shared = Shared { writer, failed: None };
-        Self { shared: Arc::new(Mutex::new(shared)), publish_timeout: PUBLISH_TIMEOUT }
+        Self { shared: Arc::new(Mutex::new(shared)), stuck: Arc::default(), publish_timeout: PUBLISH_TIMEOUT }
     }
 
     /// Sets how long a batch may take; 5 s otherwise. A pipe that nobody reads blocks when it is full.
@@ -86,11 +90,21 @@ impl<W: Write + Send + 'static> StdoutBus<W> {
 
     async fn write(&self, lines: Vec<u8>) -> Result<(), BusError> {
         let deadline = Instant::now() + self.publish_timeout;
-        let blocked = |kind| move |_| BusError::new(kind, "nobody reads the output");
+        let blocked = |kind| {
+            move |_| {
+                self.stuck.store(true, Ordering::Relaxed);
+                BusError::new(kind, UNREAD)
+            }
+        };
         // While another batch is stuck nothing of this one is written.
         let shared = timeout_at(deadline, self.shared.clone().lock_owned()).await;
         let shared = shared.map_err(blocked(BusErrorKind::Unavailable))?;
-        let written = tokio::task::spawn_blocking(move || write_lines(shared, &lines));
+        let stuck = self.stuck.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            let written = write_lines(shared, &lines);
+            stuck.store(false, Ordering::Relaxed);
+            written
+        });
         let written = timeout_at(deadline, written).await.map_err(blocked(BusErrorKind::Unknown))?;
         written
             .map_err(|_| BusError::new(BusErrorKind::Unknown, "the writer panicked"))?
@@ -117,7 +131,7 @@ impl<W: Write + Send + 'static> HealthCheck for StdoutBus<W> {
     async fn check(&self) -> Result<(), String> {
         let Ok(shared) = self.shared.try_lock() else {
             // A batch is being written just now.
-            return Ok(());
+            return if self.stuck.load(Ordering::Relaxed) { Err(UNREAD.to_owned()) } else { Ok(()) };
         };
         shared.failed.clone().map_or(Ok(()), Err)
     }

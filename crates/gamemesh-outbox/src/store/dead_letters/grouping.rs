@@ -9,13 +9,11 @@ use super::{GROUPED_MAX, Group, Groups, error_class};
 #[derive(Debug, Default)]
 pub(crate) struct Grouping {
     groups: HashMap<String, Group>,
-    examined: u64,
 }
 
 impl Grouping {
     /// Adds `count` letters with the same error, inserted between `oldest` and `newest`.
     pub(crate) fn add(&mut self, last_error: String, count: u64, oldest: Timestamp, newest: Timestamp) {
-        self.examined += count;
         let group = self.groups.entry(error_class(&last_error)).or_insert_with_key(|class| Group {
             error_class: class.clone(),
             count: 0,
@@ -28,11 +26,11 @@ impl Grouping {
         group.newest = group.newest.max(newest);
     }
 
-    /// Returns the `limit` largest groups.
-    pub(crate) fn finish(self, limit: u32) -> Groups {
+    /// Returns the `limit` largest groups; `examined` letters were looked through for them.
+    pub(crate) fn finish(self, limit: u32, examined: u64) -> Groups {
         let mut groups: Vec<Group> = self.groups.into_values().collect();
         groups.sort_by(|a, b| (Reverse(a.count), &a.error_class).cmp(&(Reverse(b.count), &b.error_class)));
         groups.truncate(limit as usize);
-        Groups { groups, examined: self.examined, complete: self.examined < u64::from(GROUPED_MAX) }
+        Groups { groups, examined, complete: examined < u64::from(GROUPED_MAX) }
     }
 }

@@ -10,6 +10,7 @@ mod act;
 mod class;
 mod cursor;
 mod grouping;
+mod look;
 mod request;
 
 use std::time::Duration;
@@ -25,7 +26,8 @@ pub use self::class::error_class;
 pub(crate) use self::cursor::hex;
 pub use self::cursor::{Continuation, Cursor, InvalidCursor};
 pub(crate) use self::grouping::Grouping;
-pub use self::request::{Action, InvalidRequest, Request};
+pub use self::look::{count, list};
+pub use self::request::{Action, InvalidPart, InvalidRequest, Request};
 
 use super::{Status, StoreError};
 
@@ -33,8 +35,10 @@ use super::{Status, StoreError};
 pub const PAGE_MAX: u32 = 500;
 /// The most letters changed by one transaction.
 pub const BATCH_MAX: u32 = 1_000;
-/// The most letters that one transaction looks through for those that a request means.
+/// The most letters that one page, or one transaction of a change, looks through for those that are meant.
 pub const EXAMINED_MAX: u32 = 5_000;
+/// The most letters that [`DeadLetters::count`] looks through at once.
+pub const COUNTED_MAX: u32 = 50_000;
 /// The most ids that a filter may name.
 pub const IDS_MAX: usize = 10_000;
 /// The most letters that [`DeadLetters::groups`] looks at, the newest first.
@@ -66,6 +70,12 @@ impl Filter {
     /// Names single letters.
     pub fn ids(ids: impl IntoIterator<Item = Uuid>) -> Self {
         Self { ids: ids.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Says whether each letter has to be looked at to know whether it is meant.
+    #[cfg(feature = "sql")]
+    pub(crate) fn is_searched_for(&self) -> bool {
+        self.topic.is_some() || self.event_type.is_some() || self.error_class.is_some()
     }
 
     /// Says whether it means every dead letter.
@@ -100,17 +110,19 @@ impl Page {
 pub struct Listed {
     /// The letters, newest first.
     pub letters: Vec<DeadLetter>,
-    /// Where the next page begins; `None` at the end.
+    /// Where the next page begins; `None` at the end. A page that looked through [`EXAMINED_MAX`] letters ends there,
+    /// however few of them are meant: it may hold none and have a next one.
     pub next: Option<Cursor>,
 }
 
 impl Listed {
-    /// Makes a page of `letters`, of which there is one more than the page holds if there is a next page.
-    pub(crate) fn page(mut letters: Vec<DeadLetter>, size: u32) -> Self {
-        let has_next = letters.len() > size as usize;
+    /// Makes a page of `letters`, of which there is one more than the page holds if there is a next page. If the look for
+    /// them ended before the last letter, it was at `examined`.
+    pub(crate) fn page(mut letters: Vec<DeadLetter>, size: u32, examined: Option<Cursor>) -> Self {
+        let is_full = letters.len() > size as usize;
         letters.truncate(size as usize);
-        let next = letters.last().filter(|_| has_next).map(|letter| letter.cursor.clone());
-        Self { letters, next }
+        let last = letters.last().filter(|_| is_full).map(|letter| letter.cursor.clone());
+        Self { letters, next: last.or(examined) }
     }
 }
 
@@ -160,9 +172,9 @@ pub struct Group {
 pub struct Groups {
     /// The largest groups, largest first.
     pub groups: Vec<Group>,
-    /// How many letters were looked at.
+    /// How many letters were looked through, those that the filter does not mean included.
     pub examined: u64,
-    /// Whether that is all there are; otherwise the newest [`GROUPED_MAX`] were looked at.
+    /// Whether those are all there are; otherwise the newest [`GROUPED_MAX`] were looked at.
     pub complete: bool,
 }
 
@@ -173,6 +185,15 @@ pub struct Count {
     pub letters: u64,
     /// Those that may have been sent within the bus's duplicate window, by the store's clock.
     pub recent: u64,
+}
+
+/// How many of the letters that were looked through a filter means.
+#[derive(Clone, Debug, Default)]
+pub struct CountedPart {
+    /// How many.
+    pub count: Count,
+    /// Where to go on; `None` when nothing is left to look at.
+    pub next: Option<Cursor>,
 }
 
 /// An event with everything that is known about it.
@@ -251,14 +272,17 @@ pub struct Batch {
 /// Reads and changes dead letters.
 #[async_trait]
 pub trait DeadLetters: Send + Sync + 'static {
-    /// Lists a page of the letters that `filter` means, newest first.
+    /// Lists a page of the letters that `filter` means, newest first, from the next [`EXAMINED_MAX`] letters or fewer. Use
+    /// [`list`](list()), which goes on until the page is full.
     async fn list(&self, filter: &Filter, page: &Page) -> Result<Listed, StoreError>;
 
-    /// Counts the letters that `filter` means. `window` is how long the bus remembers ids.
-    async fn count(&self, filter: &Filter, window: Duration) -> Result<Count, StoreError>;
+    /// Counts the letters that `filter` means among the next [`COUNTED_MAX`], newest first, after one. `window` is how long
+    /// the bus remembers ids. Use [`count`](count()), which goes on until the end.
+    async fn count(&self, filter: &Filter, window: Duration, after: Option<&Cursor>)
+    -> Result<CountedPart, StoreError>;
 
-    /// Groups the letters that `filter` means by class of error and returns the `limit` largest groups. Looks at the
-    /// newest [`GROUPED_MAX`] letters.
+    /// Groups by class of error what `filter` means of the newest [`GROUPED_MAX`] letters, and returns the `limit` largest
+    /// groups.
     async fn groups(&self, filter: &Filter, limit: u32) -> Result<Groups, StoreError>;
 
     /// Reads one event, whatever its state; `None` if there is none, for instance because it was discarded.

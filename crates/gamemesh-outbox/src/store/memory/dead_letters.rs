@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::{Change, MemoryStore, Row, Table, later};
 use crate::store::dead_letters::{
-    Action, AuditEntry, Batch, Count, Cursor, DeadLetter, DeadLetters, Detail, EXAMINED_MAX, Filter, GROUPED_MAX,
-    Grouping, Groups, HISTORY_MAX, Listed, PAYLOAD_SHOWN_MAX, Page, Request, Span, error_class,
+    Action, AuditEntry, Batch, COUNTED_MAX, Count, CountedPart, Cursor, DeadLetter, DeadLetters, Detail, EXAMINED_MAX,
+    Filter, GROUPED_MAX, Grouping, Groups, HISTORY_MAX, Listed, PAYLOAD_SHOWN_MAX, Page, Request, Span, error_class,
 };
 use crate::store::{Status, StoreError, StoreErrorKind};
 
@@ -17,23 +17,32 @@ use crate::store::{Status, StoreError, StoreErrorKind};
 impl DeadLetters for MemoryStore {
     async fn list(&self, filter: &Filter, page: &Page) -> Result<Listed, StoreError> {
         let after = page.after.as_ref().map(place).transpose()?;
-        let letters = self.letters(filter).into_iter().filter(|row| after.is_none_or(|after| row.place() < after));
-        Ok(Listed::page(letters.take(page.size() as usize + 1).map(Row::into_letter).collect(), page.size()))
+        let (examined, rest) = self.examined(filter, after, EXAMINED_MAX);
+        let letters = examined.into_iter().filter(|row| row.is_meant(filter)).take(page.size() as usize + 1);
+        Ok(Listed::page(letters.map(Row::into_letter).collect(), page.size(), rest))
     }
 
-    async fn count(&self, filter: &Filter, window: Duration) -> Result<Count, StoreError> {
+    async fn count(
+        &self,
+        filter: &Filter,
+        window: Duration,
+        after: Option<&Cursor>,
+    ) -> Result<CountedPart, StoreError> {
         let now = self.now();
-        let letters = self.letters(filter);
+        let (mut letters, next) = self.examined(filter, after.map(place).transpose()?, COUNTED_MAX);
+        letters.retain(|row| row.is_meant(filter));
         let recent = letters.iter().filter(|row| row.is_recent(window, now)).count() as u64;
-        Ok(Count { letters: letters.len() as u64, recent })
+        Ok(CountedPart { count: Count { letters: letters.len() as u64, recent }, next })
     }
 
     async fn groups(&self, filter: &Filter, limit: u32) -> Result<Groups, StoreError> {
         let mut grouping = Grouping::default();
-        for letter in self.letters(filter).into_iter().take(GROUPED_MAX as usize).map(Row::into_letter) {
+        let (letters, _) = self.examined(filter, None, GROUPED_MAX);
+        let examined = letters.len() as u64;
+        for letter in letters.into_iter().filter(|row| row.is_meant(filter)).map(Row::into_letter) {
             grouping.add(letter.last_error, 1, letter.created_at, letter.created_at);
         }
-        Ok(grouping.finish(limit))
+        Ok(grouping.finish(limit, examined))
     }
 
     async fn show(&self, id: Uuid) -> Result<Option<Detail>, StoreError> {
@@ -84,6 +93,16 @@ impl MemoryStore {
         let mut letters: Vec<Row> = self.rows().into_iter().filter(|row| row.is_meant(filter)).collect();
         letters.sort_by_key(|row| Reverse(row.place()));
         letters
+    }
+
+    /// Returns the next `limit` letters after a place that have one of the ids of `filter`, newest first, and where the rest
+    /// begins, if there may be one.
+    fn examined(&self, filter: &Filter, after: Option<LetterPlace>, limit: u32) -> (Vec<Row>, Option<Cursor>) {
+        let mut letters = self.letters(&Filter::ids(filter.ids.iter().copied()));
+        letters.retain(|row| after.is_none_or(|after| row.place() < after));
+        let last = letters.get(limit as usize - 1).map(Row::cursor);
+        letters.truncate(limit as usize);
+        (letters, last)
     }
 }
 
@@ -141,7 +160,7 @@ impl Row {
         !window.is_zero() && now < later(self.available_at, window)
     }
 
-    fn place(&self) -> (i64, Uuid) {
+    fn place(&self) -> LetterPlace {
         (self.event.created_at.as_microsecond(), self.event.id)
     }
 
@@ -197,7 +216,10 @@ impl Row {
     }
 }
 
-fn place(cursor: &Cursor) -> Result<(i64, Uuid), StoreError> {
-    let unusable = |error| StoreError::new(StoreErrorKind::Unusable, "cannot read the cursor").with_source(error);
-    Ok((cursor.number().map_err(unusable)?, cursor.id()))
+/// A letter's place in the list: when it was inserted, in microseconds, and its id.
+type LetterPlace = (i64, Uuid);
+
+fn place(cursor: &Cursor) -> Result<LetterPlace, StoreError> {
+    let refused = |error| StoreError::new(StoreErrorKind::Refused, "cannot read the cursor").with_source(error);
+    Ok((cursor.number().map_err(refused)?, cursor.id()))
 }

@@ -6,7 +6,8 @@
 mod dead_letters;
 mod journal;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -19,13 +20,17 @@ use uuid::Uuid;
 
 use self::journal::Journal;
 pub use self::journal::{Change, Commit};
-use super::dead_letters::AuditEntry;
+use super::dead_letters::{AuditEntry, Cursor};
 use super::{
-    Backlog, Claim, ClaimLimit, Claimed, HealthCheck, OnPublished, Outcome, Prune, Route, SettlePolicy, Settled,
-    Status, Store, StoreError, last_error_text,
+    Backlog, Claim, ClaimLimit, Claimed, FAILING_ATTEMPTS, HealthCheck, Left, OnPublished, Outcome, Prune, Pruned,
+    SettlePolicy, Settled, Status, Stays, Store, StoreError, UNWRITTEN_RETRY_IN, Unwritten, last_error_text,
+    unwritten_text,
 };
 use crate::event::{Event, NewEvent};
 use crate::producer::{OutboxTransaction, PublishError};
+
+/// How far ahead an event is due that is due later.
+const DUE_LATER: Duration = Duration::from_secs(60);
 
 /// A row, as a test reads it back.
 #[derive(Clone, Debug)]
@@ -62,9 +67,31 @@ struct Shared {
 struct Table {
     rows: BTreeMap<Uuid, Row>,
     audit: Vec<AuditEntry>,
+    /// Rows that something else refers to.
+    referenced: BTreeSet<Uuid>,
     /// How many rows were ever inserted.
     inserted: u64,
     journal: Journal,
+    refuses: Refuses,
+}
+
+/// Says why an outcome is not taken, if it is not.
+type Refuse = dyn Fn(Uuid, &Outcome) -> Option<String> + Send;
+
+/// What the table refuses to write.
+#[derive(Default)]
+struct Refuses(Option<Box<Refuse>>);
+
+impl Refuses {
+    fn because(&self, id: Uuid, outcome: &Outcome) -> Option<String> {
+        self.0.as_ref()?(id, outcome).filter(|_| *outcome != Outcome::Released)
+    }
+}
+
+impl fmt::Debug for Refuses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "something" } else { "nothing" })
+    }
 }
 
 /// The time of day by tokio's clock, so that a paused runtime steers the stamps as well.
@@ -129,6 +156,16 @@ impl MemoryStore {
         lost
     }
 
+    /// From now on refuses to write the outcomes for which `because` has a reason, as a constraint or a trigger does.
+    pub fn refuse(&self, because: impl Fn(Uuid, &Outcome) -> Option<String> + Send + 'static) {
+        self.shared.table().refuses = Refuses(Some(Box::new(because)));
+    }
+
+    /// From now on takes every outcome again.
+    pub fn refuse_nothing(&self) {
+        self.shared.table().refuses = Refuses::default();
+    }
+
     /// Begins a producer's transaction.
     pub fn begin(&self) -> MemoryTransaction {
         MemoryTransaction { shared: self.shared.clone(), inserted: Vec::new() }
@@ -137,6 +174,16 @@ impl MemoryStore {
     /// Returns one row.
     pub fn row(&self, id: Uuid) -> Option<Row> {
         self.shared.table().rows.get(&id).cloned()
+    }
+
+    /// Has something else refer to a row, as a foreign key does, or nothing any more: such a row cannot be removed.
+    pub fn refer(&self, id: Uuid, refers: bool) {
+        let referenced = &mut self.shared.table().referenced;
+        if refers {
+            referenced.insert(id)
+        } else {
+            referenced.remove(&id)
+        };
     }
 
     /// Returns what people did to dead letters, oldest first.
@@ -194,6 +241,7 @@ impl OutboxTransaction for MemoryTransaction {
 
 impl Row {
     fn pending(new: NewEvent, sequence: u64, now: Timestamp) -> Self {
+        let available_at = new.available_at.unwrap_or(now);
         let event = Event {
             id: new.id,
             topic: new.topic,
@@ -210,7 +258,7 @@ impl Row {
             event,
             status: Status::Pending,
             last_error: String::new(),
-            available_at: now,
+            available_at,
             published_at: None,
             sequence,
             claimed: false,
@@ -244,6 +292,10 @@ impl Row {
             Outcome::Deferred { retry_in } => {
                 self.available_at = later(now, retry_in);
             }
+            Outcome::Withheld { reason, retry_in } => {
+                self.last_error = last_error_text(&reason);
+                self.available_at = later(now, retry_in);
+            }
             Outcome::Released => {}
         }
     }
@@ -269,10 +321,14 @@ impl Store for MemoryStore {
         let table = self.shared.table();
         let rows = &table.rows;
         let count = |status| rows.values().filter(|row| row.status == status).count() as u64;
+        let pending = || rows.values().filter(|row| row.status == Status::Pending);
+        let later = later(now, DUE_LATER);
         let oldest = rows.values().filter(|row| row.is_due(now)).map(|row| row.available_at).min();
         Ok(Backlog {
             pending: count(Status::Pending),
             failed: count(Status::Failed),
+            failing: pending().filter(|row| row.event.attempt_count >= FAILING_ATTEMPTS).count() as u64,
+            due_later: pending().filter(|row| row.event.attempt_count <= 0 && row.available_at > later).count() as u64,
             oldest_due_age: oldest.map_or(Duration::ZERO, |due| now.duration_since(due).unsigned_abs()),
         })
     }
@@ -286,7 +342,7 @@ impl MemoryStore {
         let mut due: Vec<&mut Row> = table
             .rows
             .values_mut()
-            .filter(|row| !row.claimed && row.is_due(now) && !limit.except.contains(&Route::of(&row.event)))
+            .filter(|row| !row.claimed && row.is_due(now) && !limit.excepts(&row.event))
             .collect();
         due.sort_by_key(|row| (row.available_at, row.sequence));
 
@@ -334,6 +390,15 @@ impl Claim for MemoryClaim {
         self.more_due
     }
 
+    async fn rehearse(&mut self, most: usize, _: &SettlePolicy) -> Result<Vec<Unwritten>, StoreError> {
+        let table = self.shared.table();
+        let refused = self.ids.iter().take(most).filter_map(|&id| {
+            let reason = table.refuses.because(id, &Outcome::Published)?;
+            Some(Unwritten { id, reason, left: Left::Refused })
+        });
+        Ok(refused.collect())
+    }
+
     async fn settle(mut self: Box<Self>, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {
         assert_eq!(outcomes.len(), self.ids.len(), "one outcome for each claimed event");
         let now = self.shared.clock.now();
@@ -341,6 +406,7 @@ impl Claim for MemoryClaim {
         let (mut changes, mut before) = (Vec::new(), Vec::new());
         let mut table = self.shared.table();
         for (id, outcome) in std::mem::take(&mut self.ids).into_iter().zip(outcomes) {
+            let outcome = table.what_can_be_written(id, outcome, &mut settled);
             let delete = outcome == Outcome::Published && policy.on_published == OnPublished::Delete;
             let changed = outcome != Outcome::Released;
             let row = table.rows.get_mut(&id).expect("a claimed row exists");
@@ -372,24 +438,44 @@ impl Drop for MemoryClaim {
     }
 }
 
+impl Table {
+    /// Returns `outcome`, or what is written in its place.
+    fn what_can_be_written(&self, id: Uuid, outcome: Outcome, settled: &mut Settled) -> Outcome {
+        let Some(reason) = self.refuses.because(id, &outcome) else { return outcome };
+        let withheld = unwritten_text(&outcome, &reason)
+            .map(|reason| Outcome::Withheld { reason, retry_in: UNWRITTEN_RETRY_IN })
+            .filter(|withheld| self.refuses.because(id, withheld).is_none());
+        let left = if withheld.is_some() { Left::Waiting } else { Left::Refused };
+        settled.unwritten.push(Unwritten { id, reason, left });
+        withheld.unwrap_or(Outcome::Released)
+    }
+}
+
 #[async_trait]
 impl Prune for MemoryStore {
-    async fn prune(&self, retention: Duration, limit: u32) -> Result<u64, StoreError> {
+    async fn prune(&self, retention: Duration, limit: u32, after: Option<&Cursor>) -> Result<Pruned, StoreError> {
         let now = self.shared.clock.now();
         let mut table = self.shared.table();
+        let place = |row: &Row| Some((row.published_at?, row.event.id));
+        let after = after.map(|after| {
+            let time = after.position().parse::<Timestamp>().expect("a cursor that this store has given");
+            (time, after.id())
+        });
         let past = |row: &Row| row.published_at.is_some_and(|published| later(published, retention) < now);
-        let ids: Vec<Uuid> = table
-            .rows
-            .values()
-            .filter(|row| row.status == Status::Published && past(row))
-            .map(|row| row.event.id)
-            .take(limit as usize)
-            .collect();
-        for id in &ids {
+        let published = table.rows.values().filter(|row| row.status == Status::Published && past(row));
+        let mut oldest: Vec<(Timestamp, Uuid)> = published.filter_map(place).filter(|row| Some(*row) > after).collect();
+        oldest.sort_unstable();
+        oldest.truncate(limit as usize);
+        let last = oldest.last().filter(|_| oldest.len() == limit as usize);
+        let next = last.map(|(time, id)| Cursor::new(time.to_string(), *id));
+        let (stay, gone): (Vec<Uuid>, Vec<Uuid>) =
+            oldest.into_iter().map(|(_, id)| id).partition(|id| table.referenced.contains(id));
+        for id in &gone {
             table.rows.remove(id);
         }
-        table.journal.commit(now, ids.iter().copied().map(Change::Deleted).collect());
-        Ok(ids.len() as u64)
+        table.journal.commit(now, gone.iter().copied().map(Change::Deleted).collect());
+        let stay = stay.into_iter().map(|id| Stays { id, reason: "something refers to it".to_owned() }).collect();
+        Ok(Pruned { removed: gone.len() as u64, stay, next })
     }
 }
 

@@ -4,23 +4,21 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::future::join3;
-use tokio::time::Instant;
+use futures_util::future::join;
+use tokio::time::{Instant, timeout};
 use tracing::warn;
 use uuid::Uuid;
 
-use super::error::{Failure, one_line, unavailable};
+use super::error::{Failure, no_answer, one_line, unavailable};
 use super::looked::Looked;
-use super::place::{QueuePlace, RowVersion};
-use super::position::{Position, Unsettled};
+use super::place::{Part, QueuePlace, RowVersion};
+use super::position::{Position, Took, Unsettled};
 use super::row_by_row;
-use super::server_time::ServerTime;
 use super::session::in_time;
-use super::settle::Changes;
-use super::table::{Step, Table, TableRow};
-use super::wait::{WAIT_MAX, wait};
+use super::settle_rows::{self, Rows};
+use super::table::{Step, Table, TableRow, Time};
 use crate::event::Event;
-use crate::store::{Claim, ClaimLimit, Outcome, SettlePolicy, Settled, StoreError, StoreErrorKind};
+use crate::store::{Claim, ClaimLimit, Outcome, SettlePolicy, Settled, StoreError, Unwritten};
 
 /// How much longer than the server the relay waits, so that the server's answer tells what happened where there is one.
 const GRACE: Duration = Duration::from_secs(2);
@@ -31,7 +29,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Dropped without being settled, it closes the connection: the server rolls back and the rows are free at once.
 pub(super) struct PostgresClaim<T> {
     table: T,
-    lifetime: Duration,
+    time: Time,
     ids: Vec<Uuid>,
     /// Where the rows lie, in claim order.
     versions: Vec<RowVersion>,
@@ -43,45 +41,68 @@ pub(super) struct PostgresClaim<T> {
     unsettled: Unsettled,
 }
 
+/// What one look came to.
+enum Ended<F> {
+    Looked(Looked),
+    /// The server ended it because it took too long.
+    OutOfTime(F),
+    /// Not even that was heard of the server.
+    Silent,
+}
+
 impl<T: Table> PostgresClaim<T> {
-    /// Opens the transaction, waits in it until something is due, and claims, in one round trip.
+    /// Claims what is due now, in a transaction that stays open. Says how long the look took.
     pub(super) async fn open(
         table: T,
         limit: &ClaimLimit,
         position: &Position,
-        wait_at_most: Duration,
+        time: Time,
     ) -> Result<(Option<Self>, Duration), StoreError> {
         const DOING: &str = "cannot claim events";
-        let mut look = position.next(Instant::now());
-        let mut wait_at_most = Some(wait_at_most);
-        let mut waited_until = None;
-        let (looked, since) = loop {
-            let claim = claim(&table, limit, position, look.from, wait_at_most.take());
-            let (due_at, looked) = in_time(DOING, WAIT_MAX + 2 * limit.lifetime + GRACE, claim).await?;
-            let took = due_at.elapsed();
-            let since = *waited_until.get_or_insert(due_at);
-            if let Some(last) = looked.last {
-                position.claimed(Instant::now(), &look, last, looked.more_due, took);
-                break (looked, since);
+        let began = Instant::now();
+        let mut look = position.next(began);
+        loop {
+            let started = Instant::now();
+            let ended =
+                in_time(DOING, 2 * time.statement + time.idle + GRACE, claim(&table, limit, look.part, time)).await?;
+            let looked = match ended {
+                Ended::Looked(looked) => looked,
+                Ended::Silent => return Err(no_answer(DOING, time.statement + GRACE)),
+                Ended::OutOfTime(failure) => {
+                    let at = in_time(DOING, GRACE, table.now()).await?;
+                    let took = Took { time: started.elapsed(), at: Some(at) };
+                    match position.ran_out_of_time(Instant::now(), &look, took) {
+                        Some(elsewhere) => look = elsewhere,
+                        None => return Err(unavailable(DOING, failure)),
+                    }
+                    continue;
+                }
+            };
+            let took = looked.took.unwrap_or_else(|| started.elapsed());
+            if let (Some(first), Some(last)) = (looked.first, looked.last) {
+                position.claimed(Instant::now(), &look, last, looked.more_due, Took { time: took, at: None });
+                let unsettled = Unsettled::new(&look, first, last);
+                return Ok((Some(Self::of(table, limit, time, looked, unsettled)), began.elapsed()));
             }
             in_time(DOING, GRACE, table.step(Step::Commit)).await?;
-            position.nothing_due(Instant::now(), &look, took);
+            let at = if Took::too_long(took) { Some(in_time(DOING, GRACE, table.now()).await?) } else { None };
+            position.nothing_due(Instant::now(), &look, Took { time: took, at });
             if let Some(beyond) = looked.beyond {
                 position.back_to(beyond);
             }
-            if look.from == QueuePlace::START {
+            let Some(following) = position.following(&look) else {
                 table.give_back();
-                return Ok((None, since.elapsed()));
-            }
-            look = position.look(QueuePlace::START);
-        };
+                return Ok((None, began.elapsed()));
+            };
+            look = following;
+        }
+    }
+
+    fn of(table: T, limit: &ClaimLimit, time: Time, looked: Looked, unsettled: Unsettled) -> Self {
         let Looked { events, versions, more_due, beyond, .. } = looked;
         let stretched = events.iter().map(|event| event.payload.len() as u64).sum::<u64>() > limit.bytes;
         let ids = events.iter().map(|event| event.id).collect();
-        let unsettled = Unsettled::new(position.clone());
-        let lifetime = limit.lifetime;
-        let claim = Self { table, lifetime, ids, versions, events, more_due, stretched, beyond, unsettled };
-        Ok((Some(claim), since.elapsed()))
+        Self { table, time, ids, versions, events, more_due, stretched, beyond, unsettled }
     }
 }
 
@@ -95,25 +116,54 @@ impl<T: Table> Claim for PostgresClaim<T> {
         self.more_due
     }
 
+    async fn rehearse(&mut self, most: usize, policy: &SettlePolicy) -> Result<Vec<Unwritten>, StoreError> {
+        const DOING: &str = "cannot try to settle events";
+        let most = most.min(self.ids.len());
+        let rehearse = settle_rows::rehearse(&self.table, &self.ids[..most], &self.versions[..most], policy);
+        in_time(DOING, self.time.statement + GRACE, rehearse).await
+    }
+
     async fn settle(self: Box<Self>, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {
         const DOING: &str = "cannot settle events";
-        let changes = Changes::of(&self.ids, &self.versions, outcomes);
-        let settled = in_time(DOING, self.lifetime + GRACE, changes.settle(&self.table, policy)).await?;
-        let Some(settled) = settled else {
-            let problem = "some claimed rows cannot be changed; hint: is there a trigger, a rule or a row security policy \
-                           on outbox_events?";
-            return Err(StoreError::new(StoreErrorKind::Unavailable, format!("{DOING}: {problem}")));
-        };
-        if self.stretched {
-            // Its buffer would stay as large as that event for as long as the connection lives.
-            drop(self.table);
-        } else {
-            self.table.give_back();
+        assert_eq!(outcomes.len(), self.ids.len(), "one outcome for each claimed event");
+        let Self { table, time, ids, versions, stretched, beyond, unsettled, .. } = *self;
+        let wait = outcomes.iter().filter_map(Outcome::retry_in).min();
+        let rows = Rows { ids: &ids, versions: &versions, outcomes: &outcomes };
+        match in_time(DOING, time.statement + GRACE, settle_rows::settle(&table, &rows, policy)).await {
+            Ok(settled) => {
+                // A connection that had room for a large event would keep it for as long as it lives.
+                if stretched {
+                    drop(table)
+                } else {
+                    table.give_back()
+                }
+                if !outcomes.contains(&Outcome::Released) && settled.unwritten.is_empty() {
+                    unsettled.settled(beyond, wait);
+                }
+                Ok(settled)
+            }
+            Err(error) => settle_again(table, &rows, time, policy).await.ok_or(error),
         }
-        if !changes.release() {
-            self.unsettled.settled(self.beyond);
+    }
+}
+
+/// The transaction is gone, and with it the ownership: what the bus acknowledged is written once more, if nobody else has it.
+async fn settle_again<T: Table>(table: T, rows: &Rows<'_>, time: Time, policy: &SettlePolicy) -> Option<Settled> {
+    const DOING: &str = "cannot settle events over another connection";
+    rows.published().next()?;
+    let again = async {
+        let table = table.reconnect().await?;
+        let again = settle_rows::settle_again(&table, rows, time, policy);
+        let settled = in_time(DOING, time.statement + GRACE, again).await?;
+        table.give_back();
+        Ok::<_, StoreError>(settled)
+    };
+    match again.await {
+        Ok(settled) => Some(settled),
+        Err(error) => {
+            warn!(error = %one_line(&error), "events were published, and it is not written that they were");
+            None
         }
-        Ok(settled)
     }
 }
 
@@ -123,61 +173,48 @@ impl<T> fmt::Debug for PostgresClaim<T> {
     }
 }
 
-/// Waits and claims, and returns when there was something to claim, and what was claimed. Where a row may keep the others,
-/// they are claimed row by row.
+/// Claims from a part of the queue. Where a row may keep the others, and in a bite, they are claimed row by row.
 async fn claim<T: Table>(
     table: &T,
     limit: &ClaimLimit,
-    position: &Position,
-    from: QueuePlace,
-    wait_at_most: Option<Duration>,
-) -> Result<(Instant, Looked), T::Failure> {
-    let (due_at, found, rows) = ask(table, limit, position, from, wait_at_most).await;
-    let looked = match rows {
-        Err(failure) if failure.may_fall_on_rows() => {
-            let because = unavailable("cannot claim events", failure);
-            warn!(error = %one_line(&because), "claiming row by row: one of them may be unreadable");
+    part: Part,
+    time: Time,
+) -> Result<Ended<T::Failure>, T::Failure> {
+    let claimed = if part.is_bite() {
+        let (began, looked) = join(table.begin(time), row_by_row::claim(table, limit, part, time)).await;
+        // The first error is the reason of the others.
+        began.and(looked)
+    } else {
+        let asked = join(table.begin(time), table.claim(limit, part.from));
+        let Ok((began, rows)) = timeout(time.statement + GRACE, asked).await else { return Ok(Ended::Silent) };
+        match began.and(rows) {
+            Err(failure) if failure.may_fall_on_rows() => {
+                let because = unavailable("cannot claim events", failure);
+                warn!(error = %one_line(&because), "claiming row by row: one of them may be unreadable");
+                table.step(Step::Rollback).await?;
+                table.begin(time).await?;
+                row_by_row::claim(table, limit, part, time).await
+            }
+            rows => rows.map(|rows| within_limits(&rows, limit)),
+        }
+    };
+    match claimed {
+        Err(failure) if failure.ran_out_of_time() => {
             table.step(Step::Rollback).await?;
-            table.begin(limit.lifetime).await?;
-            row_by_row::claim(table, limit, limit.lifetime / 2).await?
+            Ok(Ended::OutOfTime(failure))
         }
-        rows => within_limits(&rows?, from, found, limit),
-    };
-    Ok((due_at, looked))
-}
-
-/// Begins the transaction, waits and claims. Everything is asked at once.
-async fn ask<T: Table>(
-    table: &T,
-    limit: &ClaimLimit,
-    position: &Position,
-    from: QueuePlace,
-    wait_at_most: Option<Duration>,
-) -> (Instant, Option<ServerTime>, Result<Vec<T::Row>, T::Failure>) {
-    let started = Instant::now();
-    let wait = async {
-        match wait_at_most {
-            Some(at_most) => wait(table, limit, position, at_most).await,
-            None => Ok((started, None)),
-        }
-    };
-    let (began, waited, rows) = join3(table.begin(limit.lifetime), wait, table.claim(limit, from)).await;
-    // The first error is the reason of the others.
-    match began.and(waited) {
-        Ok((due_at, found)) => (due_at, found, rows),
-        Err(failure) => (started, None, Err(failure)),
+        claimed => claimed.map(Ended::Looked),
     }
 }
 
 /// Reads what fits into the limits.
-fn within_limits(rows: &[impl TableRow], from: QueuePlace, found: Option<ServerTime>, limit: &ClaimLimit) -> Looked {
+fn within_limits(rows: &[impl TableRow], limit: &ClaimLimit) -> Looked {
     let within = rows.iter().take_while(|row| !row.is_beyond()).count();
     let more_due = rows.len() == limit.events as usize || within < rows.len();
     let mut looked = Looked { more_due, ..Looked::default() };
     for row in &rows[..within] {
-        looked.claim(row, row.event(limit.event_bytes));
+        looked.claim(row.place(), row.version(), row.event(limit.event_bytes));
     }
-    let not_reached = looked.not_reached(from, found);
-    looked.beyond = rows.get(within).map(TableRow::place).into_iter().chain(not_reached).min();
+    looked.beyond = rows.get(within).map(TableRow::place);
     looked
 }

@@ -3,18 +3,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Error, Row};
+use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
 use super::error::Failure;
 use super::params::micros;
+use super::readers::READ_WITHIN;
 use super::server_time::ServerTime;
-use super::session::{Session, answer};
-use super::{ANSWER_WITHIN, PostgresStore, sql};
+use super::{PostgresStore, sql};
 use crate::crash_point::crash_point;
 use crate::store::dead_letters::{
-    Action, AuditEntry, Batch, Count, Cursor, DeadLetter, DeadLetters, Detail, EXAMINED_MAX, Filter, GROUPED_MAX,
-    Group, Groups, Listed, PAYLOAD_SHOWN_MAX, Page, Request, Span, error_class,
+    Action, AuditEntry, Batch, COUNTED_MAX, Count, CountedPart, Cursor, DeadLetter, DeadLetters, Detail, EXAMINED_MAX,
+    Filter, GROUPED_MAX, Group, Groups, Listed, PAYLOAD_SHOWN_MAX, Page, Request, Span, error_class,
 };
 use crate::store::{Status, StoreError, StoreErrorKind};
 
@@ -24,52 +24,65 @@ type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 impl DeadLetters for PostgresStore {
     async fn list(&self, filter: &Filter, page: &Page) -> Result<Listed, StoreError> {
         let (after, limit) = (CursorParams::of(page.after.as_ref())?, i64::from(page.size()) + 1);
+        let examined = if filter.is_searched_for() { i64::from(EXAMINED_MAX) } else { limit };
         let mut params = meant(filter);
         params.extend(after.params());
-        params.push((&limit, Type::INT8));
-        let rows = self.read("cannot list dead letters", &sql::DEAD_LETTERS, &params).await?;
-        Ok(Listed::page(rows.iter().map(letter).collect(), page.size()))
+        params.extend([(&limit as _, Type::INT8), (&examined as _, Type::INT8)]);
+        let rows = self.readers.read("cannot list dead letters", &sql::DEAD_LETTERS, &params).await?;
+        let letters = rows.iter().filter(|row| row.get::<_, Option<Uuid>>("id").is_some()).map(letter).collect();
+        let examined_to = rows.first().and_then(|row| cursor(row, "examined_created_at", "examined_id"));
+        Ok(Listed::page(letters, page.size(), examined_to))
     }
 
-    async fn count(&self, filter: &Filter, window: Duration) -> Result<Count, StoreError> {
-        let window = micros(window);
+    async fn count(
+        &self,
+        filter: &Filter,
+        window: Duration,
+        after: Option<&Cursor>,
+    ) -> Result<CountedPart, StoreError> {
+        let (after, window, examined) = (CursorParams::of(after)?, micros(window), i64::from(COUNTED_MAX));
         let mut params = meant(filter);
-        params.push((&window, Type::INT8));
-        let rows = self.read("cannot count dead letters", &sql::DEAD_LETTER_COUNT, &params).await?;
+        params.extend(after.params());
+        params.extend([(&window as _, Type::INT8), (&examined as _, Type::INT8)]);
+        let rows = self.readers.read("cannot count dead letters", &sql::DEAD_LETTER_COUNT, &params).await?;
         let count = |column| rows.first().map_or(0, |row| row.get::<_, i64>(column).unsigned_abs());
-        Ok(Count { letters: count("letters"), recent: count("recent") })
+        let next = rows.first().and_then(|row| cursor(row, "next_created_at", "next_id"));
+        Ok(CountedPart { count: Count { letters: count("letters"), recent: count("recent") }, next })
     }
 
     async fn groups(&self, filter: &Filter, limit: u32) -> Result<Groups, StoreError> {
         let (examined, limit) = (i64::from(GROUPED_MAX), i64::from(limit));
         let mut params = meant(filter);
         params.extend([(&examined as _, Type::INT8), (&limit as _, Type::INT8)]);
-        let rows = self.read("cannot group dead letters", &sql::DEAD_LETTER_GROUPS, &params).await?;
+        let rows = self.readers.read("cannot group dead letters", &sql::DEAD_LETTER_GROUPS, &params).await?;
         let examined = rows.first().map_or(0, |row| row.get::<_, i64>("examined").unsigned_abs());
-        let groups = rows.iter().map(group).collect();
+        let groups = rows.iter().filter(|row| row.get::<_, Option<i64>>("letters").is_some()).map(group).collect();
         Ok(Groups { groups, examined, complete: examined < u64::from(GROUPED_MAX) })
     }
 
     async fn show(&self, id: Uuid) -> Result<Option<Detail>, StoreError> {
         let characters = i32::try_from(PAYLOAD_SHOWN_MAX).unwrap_or(i32::MAX);
-        let session = self.session().await?;
+        let question = self.readers.question(READ_WITHIN).await?;
         let show = async |readable: bool| {
             let params = [(&id as _, Type::UUID), (&characters as _, Type::INT4), (&readable as _, Type::BOOL)];
-            session.client().query_typed(sql::SHOW, &params).await
+            question.read(sql::SHOW, &params).await
         };
         let show = async {
             match show(true).await {
-                Err(error) if error.is_of_a_row() => show(false).await,
+                Err(error) if error.is_of_a_row() => {
+                    question.client().batch_execute("ROLLBACK").await?;
+                    show(false).await
+                }
                 rows => rows,
             }
         };
-        let rows = answer("cannot read an event", ANSWER_WITHIN, show).await?;
-        session.give_back();
+        let rows = question.wait(show).await;
+        let rows = question.end("cannot read an event", rows)?;
         Ok(rows.first().map(detail))
     }
 
     async fn history(&self, id: Uuid) -> Result<Vec<AuditEntry>, StoreError> {
-        let rows = self.read("cannot read the audit", sql::HISTORY, &[(&id, Type::UUID)]).await?;
+        let rows = self.readers.read("cannot read the audit", sql::HISTORY, &[(&id, Type::UUID)]).await?;
         Ok(rows.iter().map(audit_entry).collect())
     }
 
@@ -84,10 +97,10 @@ impl DeadLetters for PostgresStore {
         params.extend(up_to.params());
         params.extend([(&limit as _, Type::INT8), (&id as _, Type::UUID)]);
         params.extend([(&actor as _, Type::TEXT), (&reason as _, Type::TEXT), (&EXAMINED as _, Type::INT8)]);
-        let session = self.session().await?;
+        let question = self.readers.change().await?;
         let change = async |statement: &str, last: Param<'_>| {
             let params = [&params[..], &[last]].concat();
-            transaction(&session, statement, &params).await
+            transaction(question.client(), statement, &params).await
         };
         let change = async {
             if request.action() == Action::Requeue {
@@ -95,36 +108,27 @@ impl DeadLetters for PostgresStore {
             }
             match change(&sql::DISCARD, (&true, Type::BOOL)).await {
                 Err(error) if error.is_of_a_row() => {
-                    session.client().batch_execute("ROLLBACK").await?;
+                    question.client().batch_execute("ROLLBACK").await?;
                     change(&sql::DISCARD, (&false, Type::BOOL)).await
                 }
                 rows => rows,
             }
         };
-        let rows = answer(DOING, ANSWER_WITHIN, change).await?;
-        session.give_back();
+        let rows = question.wait(change).await;
+        let rows = question.end(DOING, rows)?;
         rows.first().map(|row| batch(row, request.action())).ok_or_else(|| unusable(DOING))
-    }
-}
-
-impl PostgresStore {
-    async fn read(&self, doing: &str, statement: &str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
-        let session = self.session().await?;
-        let rows = answer(doing, ANSWER_WITHIN, session.client().query_typed(statement, params)).await?;
-        session.give_back();
-        Ok(rows)
     }
 }
 
 /// Runs the one statement in a transaction whose settings end with it. If its answer never comes, the connection is
 /// closed and the server rolls back: what was not confirmed has not happened, unless the commit's own answer got lost.
-async fn transaction(session: &Session, statement: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Error> {
+async fn transaction(client: &Client, statement: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Error> {
     const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = '25s'; \
                          SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '30s'";
-    session.client().batch_execute(BEGIN).await?;
-    let rows = session.client().query_typed(statement, params).await?;
+    client.batch_execute(BEGIN).await?;
+    let rows = client.query_typed(statement, params).await?;
     crash_point("change.written");
-    session.client().batch_execute("COMMIT").await?;
+    client.batch_execute("COMMIT").await?;
     crash_point("change.committed");
     Ok(rows)
 }
@@ -152,7 +156,8 @@ struct CursorParams {
 impl CursorParams {
     fn of(cursor: Option<&Cursor>) -> Result<Self, StoreError> {
         let created_at = cursor.map(ServerTime::of).transpose();
-        let created_at = created_at.map_err(|error| unusable("cannot read the cursor").with_source(error))?;
+        let refused = |error| StoreError::new(StoreErrorKind::Refused, "cannot read the cursor").with_source(error);
+        let created_at = created_at.map_err(refused)?;
         Ok(Self { created_at, id: cursor.map(Cursor::id) })
     }
 
@@ -163,6 +168,12 @@ impl CursorParams {
 
 fn unusable(doing: &str) -> StoreError {
     StoreError::new(StoreErrorKind::Unusable, doing)
+}
+
+/// Reads a place, if there is one.
+fn cursor(row: &Row, created_at: &str, id: &str) -> Option<Cursor> {
+    let (created_at, id) = (row.get::<_, Option<ServerTime>>(created_at)?, row.get::<_, Option<Uuid>>(id)?);
+    Some(created_at.cursor(id))
 }
 
 fn letter(row: &Row) -> DeadLetter {
@@ -236,7 +247,6 @@ fn audit_entry(row: &Row) -> AuditEntry {
 }
 
 fn batch(row: &Row, action: Action) -> Batch {
-    let next = row.get::<_, Option<ServerTime>>("next_created_at").zip(row.get::<_, Option<Uuid>>("next_id"));
     Batch {
         changed: row.get("changed"),
         recent: match action {
@@ -244,6 +254,6 @@ fn batch(row: &Row, action: Action) -> Batch {
             // What nobody will send meets no copy of itself.
             Action::Discard => 0,
         },
-        next: next.map(|(created_at, id)| created_at.cursor(id)),
+        next: cursor(row, "next_created_at", "next_id"),
     }
 }

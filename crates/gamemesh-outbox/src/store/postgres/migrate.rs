@@ -1,10 +1,10 @@
 use std::time::Instant;
 
-use deadpool_postgres::PoolError;
 use tokio_postgres::Error;
 use tokio_postgres::types::Type;
 
-use super::error::{no_connection, store_error};
+use super::error::{MAY_PASS, store_error};
+use super::schema::frozen;
 use super::session::Session;
 use super::{PostgresStore, sql};
 use crate::crash_point::crash_point;
@@ -41,6 +41,15 @@ impl PostgresStore {
         Ok(versions)
     }
 
+    /// Has the functions that work in another schema than this session work in it, and returns which those were.
+    pub(super) async fn mend_functions(&self) -> Result<Vec<String>, StoreError> {
+        let session = self.begin_migrations().await?;
+        let mended = mend(&session).await;
+        let mended = mended.map_err(|error| Session::failed("cannot mend the outbox's functions", error))?;
+        commit(session).await?;
+        Ok(mended)
+    }
+
     /// Begins the one transaction of all steps and waits for its turn in it. The lock ends with the transaction, also
     /// behind a pooler; whoever waited finds nothing left to do.
     async fn begin_migrations(&self) -> Result<Session, StoreError> {
@@ -51,15 +60,27 @@ impl PostgresStore {
         // A change waits behind the longest transaction on the table, and every INSERT behind the change. Giving up soon
         // is harmless: nothing was changed, and the next try may find a quiet moment.
         const NO_LONG_QUEUE: &str = "SET LOCAL lock_timeout = '10s'";
-        let session = self.pool.get().await.map(Session::new).map_err(|error| match error {
-            PoolError::Backend(error) => Session::failed("cannot connect to PostgreSQL", error),
-            other => no_connection(other),
-        })?;
+        let session = self.session().await?.for_writing()?;
         let begin = format!("{BEGIN}; {LOCK}; {NO_LONG_QUEUE}");
         let begun = session.client().batch_execute(&begin).await;
         begun.map_err(|error| Session::failed("cannot begin the migrations", error))?;
         Ok(session)
     }
+}
+
+/// The path that a function keeps is the session's, as in the migration that made it.
+async fn mend(session: &Session) -> Result<Vec<String>, Error> {
+    // Looking moves the session's own path.
+    session.client().batch_execute("SAVEPOINT look").await?;
+    let frozen = frozen(session).await?;
+    session.client().batch_execute("ROLLBACK TO look").await?;
+    let mut mended = Vec::new();
+    for (function, _) in frozen {
+        let mend = format!("ALTER FUNCTION {function} SET search_path FROM CURRENT");
+        session.client().batch_execute(&mend).await?;
+        mended.push(function);
+    }
+    Ok(mended)
 }
 
 async fn commit(session: Session) -> Result<(), StoreError> {
@@ -101,8 +122,6 @@ impl Migrator for Session {
     }
 
     fn failed(doing: &str, error: Error) -> StoreError {
-        // SQLSTATE classes: connection, rollback, resources, object in use or locked, operator intervention.
-        const MAY_PASS: [&str; 5] = ["08", "40", "53", "55", "57"];
         let kind = match error.code() {
             Some(code) if !MAY_PASS.contains(&&code.code()[..2]) => StoreErrorKind::Unusable,
             _ => StoreErrorKind::Unavailable,

@@ -17,6 +17,34 @@ pub(super) struct QueuePlace {
 
 impl QueuePlace {
     pub(super) const START: Self = Self { at: ServerTime::FIRST, id: Uuid::nil() };
+    /// Behind every event.
+    pub(super) const END: Self = Self { at: ServerTime::LAST, id: Uuid::max() };
+}
+
+/// A part of the queue: from a place on, and where it has an end, up to there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Part {
+    pub(super) from: QueuePlace,
+    pub(super) until: Option<QueuePlace>,
+}
+
+impl Part {
+    pub(super) const ALL: Self = Self::behind(QueuePlace::START);
+
+    /// Everything from `from` on.
+    pub(super) const fn behind(from: QueuePlace) -> Self {
+        Self { from, until: None }
+    }
+
+    #[cfg(test)]
+    pub(super) fn contains(&self, place: QueuePlace) -> bool {
+        place >= self.from && self.until.is_none_or(|until| place < until)
+    }
+
+    /// Says whether it is what lies somewhere before the newest.
+    pub(super) fn is_bite(&self) -> bool {
+        self.until.is_some()
+    }
 }
 
 /// Where in the table a version of a row lies: block and line.

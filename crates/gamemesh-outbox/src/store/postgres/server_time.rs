@@ -1,4 +1,5 @@
 use std::error::Error;
+use std::ops::RangeInclusive;
 
 use bytes::BytesMut;
 use jiff::Timestamp;
@@ -16,15 +17,17 @@ impl ServerTime {
     const EPOCH_MICROS: i64 = 946_684_800_000_000;
     /// Before every other.
     pub(super) const FIRST: Self = Self(i64::MIN);
+    /// After every other.
+    pub(super) const LAST: Self = Self(i64::MAX);
 
     #[cfg(test)]
     pub(super) fn at(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// The time a second before, for infinities they themselves.
-    pub(super) fn a_second_before(self) -> Self {
-        if matches!(self.0, i64::MIN | i64::MAX) { self } else { Self(self.0.saturating_sub(1_000_000)) }
+    /// The time so many microseconds before, for infinities they themselves.
+    pub(super) fn before(self, micros: i64) -> Self {
+        if matches!(self.0, i64::MIN | i64::MAX) { self } else { Self(self.0.saturating_sub(micros)) }
     }
 
     pub(super) fn timestamp(self) -> Option<Timestamp> {
@@ -66,6 +69,10 @@ impl ServerTime {
     }
 
     pub(super) fn of(cursor: &Cursor) -> Result<Self, InvalidCursor> {
-        cursor.number().map(Self)
+        // From 4714 BC to the year 294276, and both infinities: the server refuses what lies beyond.
+        const KNOWN: RangeInclusive<i64> = -211_813_488_000_000_000..=9_223_371_331_199_999_999;
+        let micros = cursor.number()?;
+        let known = KNOWN.contains(&micros) || matches!(micros, i64::MIN | i64::MAX);
+        known.then_some(Self(micros)).ok_or(InvalidCursor)
     }
 }

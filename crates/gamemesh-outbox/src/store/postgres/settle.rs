@@ -1,24 +1,22 @@
-//! What becomes of the events of a claim, written and committed in its transaction.
+//! What becomes of the events of a claim, as the statements take it.
 
 use std::time::Duration;
 
-use futures_util::future::try_join3;
+use futures_util::future::try_join4;
 use uuid::Uuid;
 
 use super::params::micros;
 use super::place::RowVersion;
-use super::table::{Charged, Step, Table};
-use crate::crash_point::crash_point;
-use crate::store::{Outcome, SettlePolicy, Settled, last_error_text};
+use super::table::{Charged, Table};
+use crate::store::{Outcome, SettlePolicy, Settled, ascii_text, last_error_text};
 
-/// What a settled claim writes, as the arrays that the statements take. Released events need no change.
+/// What is written of some events, as the arrays that the statements take. Released events need no change.
 #[derive(Default)]
 pub(super) struct Changes {
     published: Published,
     charged: Waiting,
-    errors: Vec<String>,
     deferred: Waiting,
-    released: bool,
+    withheld: Waiting,
 }
 
 #[derive(Default)]
@@ -30,20 +28,22 @@ struct Published {
 #[derive(Default)]
 struct Waiting {
     ids: Vec<Uuid>,
+    /// What is kept in `last_error`.
+    errors: Vec<String>,
     waits_us: Vec<i64>,
 }
 
 impl Waiting {
-    fn push(&mut self, id: Uuid, wait: Duration) {
+    fn push(&mut self, id: Uuid, error: Option<&str>, wait: Duration) {
         self.ids.push(id);
+        self.errors.extend(error.map(last_error_text));
         self.waits_us.push(micros(wait));
     }
 }
 
 impl Changes {
-    /// Sorts `outcomes`, one for each claimed event.
-    pub(super) fn of(ids: &[Uuid], versions: &[RowVersion], outcomes: Vec<Outcome>) -> Self {
-        assert_eq!(outcomes.len(), ids.len(), "one outcome for each claimed event");
+    /// Sorts `outcomes`, one for each event.
+    pub(super) fn of(ids: &[Uuid], versions: &[RowVersion], outcomes: &[Outcome]) -> Self {
         let mut changes = Self::default();
         for ((&id, &version), outcome) in ids.iter().zip(versions).zip(outcomes) {
             match outcome {
@@ -51,43 +51,38 @@ impl Changes {
                     changes.published.versions.push(version);
                     changes.published.ids.push(id);
                 }
-                Outcome::Charged { error, retry_in } => {
-                    changes.charged.push(id, retry_in);
-                    changes.errors.push(last_error_text(&error));
-                }
-                Outcome::Deferred { retry_in } => changes.deferred.push(id, retry_in),
-                Outcome::Released => changes.released = true,
+                Outcome::Charged { error, retry_in } => changes.charged.push(id, Some(error), *retry_in),
+                Outcome::Deferred { retry_in } => changes.deferred.push(id, None, *retry_in),
+                Outcome::Withheld { reason, retry_in } => changes.withheld.push(id, Some(reason), *retry_in),
+                Outcome::Released => {}
             }
         }
         changes
     }
 
-    /// Says whether anything is given back.
-    pub(super) fn release(&self) -> bool {
-        self.released
+    /// Reduces the texts to what a database of any encoding takes.
+    pub(super) fn in_ascii(mut self) -> Self {
+        let texts = self.charged.errors.iter_mut().chain(&mut self.withheld.errors);
+        texts.for_each(|text| *text = ascii_text(text));
+        self
     }
 
-    /// Writes and commits. Returns `None`, and commits nothing, where that would change less than the claim held:
-    /// something else is at work on the table.
-    pub(super) async fn settle<T: Table>(
+    /// Writes them. Returns `None` where that changed less than it should: something else is at work on the table.
+    pub(super) async fn write<T: Table>(
         &self,
         table: &T,
         policy: &SettlePolicy,
     ) -> Result<Option<Settled>, T::Failure> {
-        let write = try_join3(self.publish(table, policy), self.charge(table, policy), self.defer(table));
-        let (published, charged, deferred) = write.await?;
+        let write =
+            try_join4(self.publish(table, policy), self.charge(table, policy), self.defer(table), self.withhold(table));
+        let (published, charged, deferred, withheld) = write.await?;
         let complete = published == self.published.ids.len() as u64
             && charged.len() == self.charged.ids.len()
-            && deferred == self.deferred.ids.len() as u64;
-        crash_point("settle.written");
-        if !complete {
-            return Ok(None);
-        }
-        table.step(Step::Commit).await?;
-        crash_point("settle.committed");
+            && deferred == self.deferred.ids.len() as u64
+            && withheld == self.withheld.ids.len() as u64;
         let retrying = charged.iter().filter(|charged| !charged.failed).count() as u64;
         let dead_lettered = charged.iter().filter(|charged| charged.failed).map(|charged| charged.id).collect();
-        Ok(Some(Settled { published, retrying, dead_lettered }))
+        Ok(complete.then_some(Settled { published, retrying, dead_lettered, unwritten: Vec::new() }))
     }
 
     async fn publish<T: Table>(&self, table: &T, policy: &SettlePolicy) -> Result<u64, T::Failure> {
@@ -96,15 +91,20 @@ impl Changes {
     }
 
     async fn charge<T: Table>(&self, table: &T, policy: &SettlePolicy) -> Result<Vec<Charged>, T::Failure> {
-        let Waiting { ids, waits_us } = &self.charged;
+        let Waiting { ids, errors, waits_us } = &self.charged;
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        table.charge(ids, &self.errors, waits_us, policy.attempts_max).await
+        table.charge(ids, errors, waits_us, policy.attempts_max).await
     }
 
     async fn defer<T: Table>(&self, table: &T) -> Result<u64, T::Failure> {
-        let Waiting { ids, waits_us } = &self.deferred;
+        let Waiting { ids, waits_us, .. } = &self.deferred;
         if ids.is_empty() { Ok(0) } else { table.defer(ids, waits_us).await }
+    }
+
+    async fn withhold<T: Table>(&self, table: &T) -> Result<u64, T::Failure> {
+        let Waiting { ids, errors, waits_us } = &self.withheld;
+        if ids.is_empty() { Ok(0) } else { table.withhold(ids, errors, waits_us).await }
     }
 }

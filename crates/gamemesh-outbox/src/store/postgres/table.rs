@@ -6,11 +6,11 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::error::Failure;
-use super::place::{QueuePlace, RowVersion};
+use super::place::{Part, QueuePlace, RowVersion};
 use super::position::Looking;
 use super::server_time::ServerTime;
 use crate::event::Event;
-use crate::store::{ClaimLimit, OnPublished, Route};
+use crate::store::{ClaimLimit, OnPublished, StoreError};
 
 /// The table, over a connection of its own. What is asked at once is answered in that order.
 ///
@@ -19,18 +19,17 @@ pub(super) trait Table: Send + Sync + 'static {
     type Row: TableRow;
     type Failure: Failure;
 
-    /// Begins a transaction that may live so long.
-    fn begin(&self, lifetime: Duration) -> impl Future<Output = Result<(), Self::Failure>> + Send;
+    /// Looks once, outside of any transaction, for an event that is due, that nobody holds and that `limit` does not
+    /// except. Nothing is held afterwards.
+    fn look(&self, looking: &Looking, limit: &ClaimLimit) -> impl Future<Output = Result<Seen, Self::Failure>> + Send;
+
+    /// Returns the server's time.
+    fn now(&self) -> impl Future<Output = Result<ServerTime, Self::Failure>> + Send;
+
+    /// Begins a transaction that may stand idle, and run one statement, for so long.
+    fn begin(&self, time: Time) -> impl Future<Output = Result<(), Self::Failure>> + Send;
 
     fn step(&self, step: Step) -> impl Future<Output = Result<(), Self::Failure>> + Send;
-
-    /// Waits until an event is due that is none of `except`.
-    fn wait(
-        &self,
-        at_most: Duration,
-        looking: &Looking,
-        except: &[Route],
-    ) -> impl Future<Output = Result<Waited, Self::Failure>> + Send;
 
     /// Holds and reads the oldest due rows from a place in the queue on.
     fn claim(
@@ -39,8 +38,14 @@ pub(super) trait Table: Send + Sync + 'static {
         from: QueuePlace,
     ) -> impl Future<Output = Result<Vec<Self::Row>, Self::Failure>> + Send;
 
-    /// Holds the oldest due rows, as many as events are allowed, and reads nothing that may be unreadable.
-    fn hold(&self, limit: &ClaimLimit) -> impl Future<Output = Result<Vec<Uuid>, Self::Failure>> + Send;
+    /// Holds the oldest due rows of a part of the queue, as many as events are allowed, and reads nothing that may be
+    /// unreadable. Where the part has an end, the statement may take no longer than a bite may.
+    fn hold(
+        &self,
+        limit: &ClaimLimit,
+        part: Part,
+        time: Time,
+    ) -> impl Future<Output = Result<Vec<Held>, Self::Failure>> + Send;
 
     /// Reads a row that is held.
     fn read(
@@ -50,7 +55,7 @@ pub(super) trait Table: Send + Sync + 'static {
         columns: Columns,
     ) -> impl Future<Output = Result<Self::Row, Self::Failure>> + Send;
 
-    /// Marks or deletes rows, and returns how many.
+    /// Marks or deletes rows, and returns how many are marked, or deleted.
     fn publish(
         &self,
         versions: &[RowVersion],
@@ -69,6 +74,22 @@ pub(super) trait Table: Send + Sync + 'static {
 
     /// Lets rows wait, and returns how many.
     fn defer(&self, ids: &[Uuid], waits_us: &[i64]) -> impl Future<Output = Result<u64, Self::Failure>> + Send;
+
+    /// Lets rows wait, each with what is kept of it, and returns how many.
+    fn withhold(
+        &self,
+        ids: &[Uuid],
+        reasons: &[String],
+        waits_us: &[i64],
+    ) -> impl Future<Output = Result<u64, Self::Failure>> + Send;
+
+    /// Holds those of the rows that wait still and that nobody else holds.
+    fn hold_again(&self, ids: &[Uuid]) -> impl Future<Output = Result<Vec<(RowVersion, Uuid)>, Self::Failure>> + Send;
+
+    /// Ends this connection, and its transaction, and returns the table over another one.
+    fn reconnect(self) -> impl Future<Output = Result<Self, StoreError>> + Send
+    where
+        Self: Sized;
 
     /// Gives the connection back for others to use.
     fn give_back(self);
@@ -98,28 +119,54 @@ pub(super) enum Step {
     AfterRow,
     /// Goes back to the point: the row cannot be read.
     BackBeforeRow,
+    /// Remembers the point before something is written, and lets nothing of it be refused later than that.
+    BeforeWrite,
+    /// The same, and waits for nobody: one of these may be in the way of the others.
+    BeforeTry,
+    /// Forgets the point: it was written.
+    AfterWrite,
+    /// Goes back to the point: it cannot be written, or was a rehearsal.
+    BackBeforeWrite,
 }
 
-/// What a wait came to.
+/// What a look came to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Waited {
+pub(super) struct Seen {
     /// When that became due which was found.
     pub(super) found: Option<ServerTime>,
-    /// How long the last look from the start took, if there was one.
-    pub(super) start_look: Option<Duration>,
+    /// When it looked.
+    pub(super) at: ServerTime,
+}
+
+/// How long what a transaction does may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Time {
+    /// How long it may stand idle before the server ends it.
+    pub(super) idle: Duration,
+    /// How long one statement may run before the server ends it.
+    pub(super) statement: Duration,
+}
+
+/// A row that is held, and of which nothing was read that may be unreadable.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    pub(super) place: QueuePlace,
+    pub(super) version: RowVersion,
 }
 
 /// Which of the columns are read that may be unreadable.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Columns {
+    /// Topic, event type and key.
+    pub(super) names: bool,
     pub(super) payload: bool,
     pub(super) carrier: bool,
     pub(super) headers: bool,
 }
 
 impl Columns {
-    pub(super) const NONE: Self = Self { payload: false, carrier: false, headers: false };
-    pub(super) const ALL: Self = Self { payload: true, carrier: true, headers: true };
+    pub(super) const NONE: Self = Self { names: false, payload: false, carrier: false, headers: false };
+    pub(super) const ALL: Self = Self { names: true, payload: true, carrier: true, headers: true };
 }
 
 /// A row that was charged an attempt.

@@ -6,9 +6,16 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    SupportedProtocolVersion,
+};
+use tokio_postgres::Config;
+use tokio_postgres::config::SslNegotiation;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::dsn::DsnError;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// How much of the server's certificate is believed: libpq's `sslmode`, as far as it goes beyond encryption.
@@ -23,6 +30,48 @@ pub(super) enum Verify {
     Host,
 }
 
+/// Which versions of TLS may be spoken; those before 1.2 never are.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum TlsVersions {
+    #[default]
+    Both,
+    Only12,
+    Only13,
+}
+
+impl TlsVersions {
+    /// Reads `ssl_min_protocol_version` and `ssl_max_protocol_version`.
+    pub(super) fn of(min: Option<String>, max: Option<String>) -> Result<Self, DsnError> {
+        let from_13 = match min.as_deref().unwrap_or_default() {
+            "" | "TLSv1" | "TLSv1.1" | "TLSv1.2" => false,
+            "TLSv1.3" => true,
+            _ => return Err(DsnError::Value { keyword: "ssl_min_protocol_version", expected: "TLSv1.2 or TLSv1.3" }),
+        };
+        match (from_13, max.as_deref().unwrap_or_default()) {
+            (false, "" | "TLSv1.3") => Ok(Self::Both),
+            (true, "" | "TLSv1.3") => Ok(Self::Only13),
+            (false, "TLSv1.2") => Ok(Self::Only12),
+            _ => {
+                let expected = "TLSv1.2 or TLSv1.3, and no less than the least";
+                Err(DsnError::Value { keyword: "ssl_max_protocol_version", expected })
+            }
+        }
+    }
+
+    fn allowed(self) -> &'static [&'static SupportedProtocolVersion] {
+        static ONLY_12: [&SupportedProtocolVersion; 1] = [&TLS12];
+        static ONLY_13: [&SupportedProtocolVersion; 1] = [&TLS13];
+        match self {
+            Self::Both => rustls::DEFAULT_VERSIONS,
+            Self::Only12 => &ONLY_12,
+            Self::Only13 => &ONLY_13,
+        }
+    }
+}
+
+/// What a client says at once that speaks PostgreSQL inside TLS without asking for it first.
+const ALPN: &[u8] = b"postgresql";
+
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tls {
     pub(super) verify: Verify,
@@ -30,13 +79,23 @@ pub(super) struct Tls {
     pub(super) root_cert: Option<PathBuf>,
     /// The client's own certificate and its key, PEM.
     pub(super) client: Option<(PathBuf, PathBuf)>,
+    pub(super) versions: TlsVersions,
 }
 
 impl Tls {
-    pub(super) fn connector(&self) -> Result<MakeRustlsConnect, StoreError> {
+    /// Prepares TLS as `session` negotiates it.
+    pub(super) fn connector(&self, session: &Config) -> Result<MakeRustlsConnect, StoreError> {
+        let mut config = self.client_config()?;
+        if session.get_ssl_negotiation() == SslNegotiation::Direct {
+            config.alpn_protocols = vec![ALPN.to_vec()];
+        }
+        Ok(MakeRustlsConnect::new(config))
+    }
+
+    fn client_config(&self) -> Result<ClientConfig, StoreError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(self.versions.allowed())
             .map_err(|error| unusable("cannot set up TLS").with_source(error))?;
         let verifier: Arc<dyn ServerCertVerifier> = match self.verify {
             Verify::Nothing => Arc::new(Lenient { provider, authority: None }),
@@ -48,15 +107,13 @@ impl Tls {
         };
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         let Some((certificate, key)) = &self.client else {
-            return Ok(MakeRustlsConnect::new(builder.with_no_client_auth()));
+            return Ok(builder.with_no_client_auth());
         };
         let chain = certificates("sslcert", certificate)?;
         let problem = || unusable(format!("sslkey: cannot read a key from {}", key.display()));
         let key = PrivateKeyDer::from_pem_file(key).map_err(|error| problem().with_source(error))?;
         let config = builder.with_client_auth_cert(chain, key);
-        let config =
-            config.map_err(|error| unusable("sslcert and sslkey do not belong together").with_source(error))?;
-        Ok(MakeRustlsConnect::new(config))
+        config.map_err(|error| unusable("sslcert and sslkey do not belong together").with_source(error))
     }
 
     fn authority(&self, provider: Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, StoreError> {

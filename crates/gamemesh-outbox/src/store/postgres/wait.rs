@@ -1,30 +1,57 @@
+use std::future::Future;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::position::Position;
-use super::server_time::ServerTime;
+use super::error::{Failure, unavailable};
+use super::position::{Position, Took};
 use super::table::Table;
-use crate::store::ClaimLimit;
+use crate::store::{ClaimLimit, StoreError};
 
-/// The longest wait in the database: its snapshot keeps dead rows of everybody alive that long.
-pub(super) const WAIT_MAX: Duration = Duration::from_secs(1);
+/// How long a look may take before the claim is asked instead, whose transaction has limits of its own.
+pub(super) const LOOK_WITHIN: Duration = Duration::from_secs(5);
 
-/// Waits for something to claim, `at_most` so long, and returns when the wait was over, and when that became due which it
-/// found and holds.
-pub(super) async fn wait<T: Table>(
-    table: &T,
+/// How much longer than the server somebody waits.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The longest wait: clocks end somewhere.
+const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Waits for something to claim, `at_most` so long, and says whether there may be.
+///
+/// It waits here and not in the database: between two looks it holds no connection, so no transaction and no lock of the table
+/// either, and a change of the schema goes through.
+pub(super) async fn wait<T: Table, C: Future<Output = Result<T, StoreError>> + Send>(
+    connect: impl Fn() -> C + Sync,
     limit: &ClaimLimit,
     position: &Position,
     at_most: Duration,
-) -> Result<(Instant, Option<ServerTime>), T::Failure> {
-    // The statement may not last longer than the transaction may live.
-    let at_most = at_most.min(WAIT_MAX).min(limit.lifetime / 2);
-    if at_most.is_zero() {
-        return Ok((Instant::now(), None));
+) -> Result<bool, StoreError> {
+    let at_most = at_most.min(A_YEAR);
+    let deadline = Instant::now() + at_most;
+    loop {
+        sleep_until(position.look_at(at_most).min(deadline)).await;
+        if position.is_bite_due(Instant::now()) {
+            return Ok(true);
+        }
+        let table = connect().await?;
+        let started = Instant::now();
+        let looking = position.looking(started);
+        let seen = match timeout(LOOK_WITHIN + GRACE, table.look(&looking, limit)).await {
+            Ok(Ok(seen)) => seen,
+            Ok(Err(failure)) if !failure.ran_out_of_time() => {
+                return Err(unavailable("cannot look for events", failure));
+            }
+            _ => return Ok(true),
+        };
+        table.give_back();
+        let now = Instant::now();
+        position.waited(now, &looking, seen.found, Took { time: now - started, at: Some(seen.at) });
+        if seen.found.is_some() {
+            return Ok(true);
+        }
+        if position.look_at(at_most) > deadline {
+            return Ok(false);
+        }
     }
-    let looking = position.looking(Instant::now());
-    let waited = table.wait(at_most, &looking, &limit.except).await?;
-    position.waited(Instant::now(), waited.found, waited.start_look);
-    Ok((Instant::now(), waited.found))
 }

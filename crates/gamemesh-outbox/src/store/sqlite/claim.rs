@@ -3,21 +3,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Serialize;
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::Row;
 use uuid::Uuid;
 
 use super::Inner;
-use super::error::store_error;
+use super::error::at_work_error;
 use super::ownership::Hold;
 use super::row::{CARRIER_BYTES_MAX, HEADERS_BYTES_MAX, KEY_BYTES_MAX, read_event};
+use super::settle;
 use crate::event::Event;
-use crate::store::{Claim, ClaimLimit, OnPublished, Outcome, SettlePolicy, Settled, StoreError, last_error_text};
+use crate::store::{Claim, ClaimLimit, Outcome, SettlePolicy, Settled, StoreError, Unwritten};
 
 const CLAIM: &str = include_str!("sql/claim.sql");
-const MARK_PUBLISHED: &str = include_str!("sql/mark_published.sql");
-const DELETE_PUBLISHED: &str = include_str!("sql/delete_published.sql");
-const CHARGE: &str = include_str!("sql/charge.sql");
-const DEFER: &str = include_str!("sql/defer.sql");
 
 /// A claim of a [`SqliteStore`](super::SqliteStore).
 #[derive(Debug)]
@@ -32,9 +29,10 @@ pub(super) async fn claim(inner: &Arc<Inner>, limit: &ClaimLimit) -> Result<Opti
     let _one_at_a_time = inner.claiming.lock().await;
     let Some(mut hold) = inner.ownership.hold()? else { return Ok(None) };
     // Asked before the statement sees the table: what leaves the set afterwards was settled, and is then seen as such.
-    let in_flight = inner.ownership.in_flight();
+    let mut left_out = inner.ownership.in_flight();
+    left_out.extend(&limit.except_ids);
     let (events, more_due) =
-        select(inner, limit, &in_flight).await.map_err(|error| store_error("claim events", error))?;
+        select(inner, limit, &left_out).await.map_err(|error| at_work_error("claim events", error))?;
     if events.is_empty() {
         return Ok(None);
     }
@@ -42,11 +40,11 @@ pub(super) async fn claim(inner: &Arc<Inner>, limit: &ClaimLimit) -> Result<Opti
     Ok(Some(SqliteClaim { inner: inner.clone(), hold, events, more_due }))
 }
 
-async fn select(inner: &Inner, limit: &ClaimLimit, in_flight: &[Uuid]) -> Result<(Vec<Event>, bool), sqlx::Error> {
+async fn select(inner: &Inner, limit: &ClaimLimit, left_out: &[Uuid]) -> Result<(Vec<Event>, bool), sqlx::Error> {
     let except: Vec<_> = limit.except.iter().map(|route| (&route.topic, &route.event_type)).collect();
     let whole = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     let rows = sqlx::query(CLAIM)
-        .bind(json(&in_flight))
+        .bind(json(&left_out))
         .bind(json(&except))
         .bind(limit.events)
         .bind(whole(limit.event_bytes))
@@ -73,83 +71,16 @@ impl Claim for SqliteClaim {
         self.more_due
     }
 
+    async fn rehearse(&mut self, most: usize, policy: &SettlePolicy) -> Result<Vec<Unwritten>, StoreError> {
+        let ids = self.hold.ids();
+        let rehearsed = settle::rehearse(&self.inner, &ids[..most.min(ids.len())], policy).await;
+        rehearsed.map_err(|error| at_work_error("try to settle events", error))
+    }
+
     async fn settle(self: Box<Self>, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {
         assert_eq!(outcomes.len(), self.hold.ids().len(), "one outcome for each claimed event");
-        let changes = Changes::of(self.hold.ids(), &outcomes);
-        if changes.is_empty() {
-            return Ok(Settled::default());
-        }
-        changes.write(&self.inner, policy).await.map_err(|error| store_error("settle events", error))
-    }
-}
-
-/// The outcomes of one claim, by the statement that records them.
-#[derive(Debug, Default)]
-struct Changes {
-    published: Vec<Uuid>,
-    /// Id, error, seconds to wait.
-    charged: Vec<(Uuid, String, f64)>,
-    /// Id, seconds to wait.
-    deferred: Vec<(Uuid, f64)>,
-}
-
-impl Changes {
-    fn of(ids: &[Uuid], outcomes: &[Outcome]) -> Self {
-        let mut changes = Self::default();
-        for (&id, outcome) in ids.iter().zip(outcomes) {
-            match outcome {
-                Outcome::Published => changes.published.push(id),
-                Outcome::Charged { error, retry_in } => {
-                    changes.charged.push((id, last_error_text(error), seconds(*retry_in)));
-                }
-                Outcome::Deferred { retry_in } => changes.deferred.push((id, seconds(*retry_in))),
-                Outcome::Released => {}
-            }
-        }
-        changes
-    }
-
-    fn is_empty(&self) -> bool {
-        self.published.is_empty() && self.charged.is_empty() && self.deferred.is_empty()
-    }
-
-    async fn write(&self, inner: &Inner, policy: &SettlePolicy) -> Result<Settled, sqlx::Error> {
-        let mut tx = inner.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let mut settled = Settled::default();
-        if !self.published.is_empty() {
-            let record = match policy.on_published {
-                OnPublished::Mark => MARK_PUBLISHED,
-                OnPublished::Delete => DELETE_PUBLISHED,
-            };
-            settled.published =
-                sqlx::query(record).bind(json(&self.published)).execute(&mut *tx).await?.rows_affected();
-        }
-        if !self.charged.is_empty() {
-            self.charge(&mut tx, policy.attempts_max, &mut settled).await?;
-        }
-        if !self.deferred.is_empty() {
-            sqlx::query(DEFER).bind(json(&self.deferred)).execute(&mut *tx).await?;
-        }
-        tx.commit().await?;
-        Ok(settled)
-    }
-
-    async fn charge(
-        &self,
-        tx: &mut Transaction<'_, Sqlite>,
-        attempts_max: u32,
-        settled: &mut Settled,
-    ) -> Result<(), sqlx::Error> {
-        let charge = sqlx::query_as::<_, (String, bool)>(CHARGE).bind(json(&self.charged)).bind(attempts_max);
-        for (id, dead_lettered) in charge.fetch_all(&mut **tx).await? {
-            if dead_lettered {
-                let id = Uuid::try_parse(&id).map_err(|error| sqlx::Error::Decode(error.into()))?;
-                settled.dead_lettered.push(id);
-            } else {
-                settled.retrying += 1;
-            }
-        }
-        Ok(())
+        let settled = settle::settle(&self.inner, self.hold.ids(), &outcomes, policy).await;
+        settled.map_err(|error| at_work_error("settle events", error))
     }
 }
 

@@ -17,8 +17,8 @@ use super::error::store_error;
 use super::row::{read_attempts, read_id, read_text, read_time};
 use crate::store::compose::compose;
 use crate::store::dead_letters::{
-    Action, AuditEntry, Batch, Count, Cursor, DeadLetter, DeadLetters, Detail, EXAMINED_MAX, Filter, GROUPED_MAX,
-    Grouping, Groups, Listed, PAYLOAD_SHOWN_MAX, Page, Request, Span, error_class, hex,
+    Action, AuditEntry, Batch, COUNTED_MAX, Count, CountedPart, Cursor, DeadLetter, DeadLetters, Detail, EXAMINED_MAX,
+    Filter, GROUPED_MAX, Grouping, Groups, Listed, PAYLOAD_SHOWN_MAX, Page, Request, Span, error_class, hex,
 };
 use crate::store::{Status, StoreError};
 
@@ -33,6 +33,8 @@ static DEAD_LETTER_COUNT: LazyLock<String> = LazyLock::new(|| filtered(include_s
 static DEAD_LETTER_ERRORS: LazyLock<String> = LazyLock::new(|| filtered(include_str!("sql/dead_letter_errors.sql")));
 static DEAD_LETTERS: LazyLock<String> = LazyLock::new(|| filtered(include_str!("sql/dead_letters.sql")));
 static EXAMINED: LazyLock<String> = LazyLock::new(|| filtered(include_str!("sql/examined.sql")));
+static SEARCHED: LazyLock<String> = LazyLock::new(|| filtered(include_str!("sql/searched.sql")));
+static SEARCHED_COUNT: LazyLock<String> = LazyLock::new(|| filtered(include_str!("sql/searched_count.sql")));
 static SPAN: LazyLock<String> = LazyLock::new(|| filtered(include_str!("sql/span.sql")));
 
 fn filtered(statement: &str) -> String {
@@ -45,38 +47,57 @@ type Statement = Query<'static, Sqlite, SqliteArguments>;
 #[async_trait]
 impl DeadLetters for SqliteStore {
     async fn list(&self, filter: &Filter, page: &Page) -> Result<Listed, StoreError> {
-        let statement = place(meant(&DEAD_LETTERS, filter), page.after.as_ref()).bind(page.size() + 1);
-        let rows = statement.fetch_all(&self.inner.readers).await;
-        let letters = rows.and_then(|rows| rows.iter().filter_map(|row| letter(row).transpose()).collect());
-        Ok(Listed::page(letters.map_err(|error| store_error("list dead letters", error))?, page.size()))
+        let _place = self.question().await?;
+        let list = async {
+            let searched = match filter.is_searched_for() {
+                true => self.searched(filter, page.after.as_ref(), EXAMINED_MAX).await?,
+                false => None,
+            };
+            let statement = place(place(meant(&DEAD_LETTERS, filter), page.after.as_ref()), searched.as_ref());
+            let rows = statement.bind(page.size() + 1).fetch_all(&self.inner.readers).await?;
+            let letters = rows.iter().filter_map(|row| letter(row).transpose()).collect::<Result<_, _>>()?;
+            Ok(Listed::page(letters, page.size(), searched))
+        };
+        list.await.map_err(|error| store_error("list dead letters", error))
     }
 
-    async fn count(&self, filter: &Filter, window: Duration) -> Result<Count, StoreError> {
-        let statement = meant(&DEAD_LETTER_COUNT, filter).bind(seconds(window));
-        let row = statement.fetch_one(&self.inner.readers).await;
-        let count = row.and_then(|row| {
+    async fn count(
+        &self,
+        filter: &Filter,
+        window: Duration,
+        after: Option<&Cursor>,
+    ) -> Result<CountedPart, StoreError> {
+        let _place = self.question().await?;
+        let count = async {
+            let next = self.searched(filter, after, COUNTED_MAX).await?;
+            let statement = place(place(meant(&DEAD_LETTER_COUNT, filter), after), next.as_ref());
+            let row = statement.bind(seconds(window)).fetch_one(&self.inner.readers).await?;
             let count = |column| row.try_get::<i64, _>(column).map(i64::unsigned_abs);
-            Ok(Count { letters: count(0)?, recent: count(1)? })
-        });
-        count.map_err(|error| store_error("count dead letters", error))
+            Ok(CountedPart { count: Count { letters: count(0)?, recent: count(1)? }, next })
+        };
+        count.await.map_err(|error| store_error("count dead letters", error))
     }
 
     async fn groups(&self, filter: &Filter, limit: u32) -> Result<Groups, StoreError> {
-        let mut rows = meant(&DEAD_LETTER_ERRORS, filter).bind(GROUPED_MAX).fetch(&self.inner.readers);
+        let _place = self.question().await?;
         let mut grouping = Grouping::default();
         let group = async {
+            let searched = sqlx::query_scalar::<_, i64>(&**SEARCHED_COUNT).bind(ids(filter)).bind(GROUPED_MAX);
+            let searched = searched.fetch_one(&self.inner.readers).await?;
+            let mut rows = meant(&DEAD_LETTER_ERRORS, filter).bind(GROUPED_MAX).fetch(&self.inner.readers);
             while let Some(row) = rows.try_next().await? {
                 let last_error = read_text(row.try_get("last_error")?);
                 let count: i64 = row.try_get("letters")?;
                 grouping.add(last_error, count.unsigned_abs(), time(&row, "oldest")?, time(&row, "newest")?);
             }
-            Ok(())
+            Ok(searched.unsigned_abs())
         };
-        group.await.map_err(|error| store_error("group dead letters", error))?;
-        Ok(grouping.finish(limit))
+        let searched = group.await.map_err(|error| store_error("group dead letters", error))?;
+        Ok(grouping.finish(limit, searched))
     }
 
     async fn show(&self, id: Uuid) -> Result<Option<Detail>, StoreError> {
+        let _place = self.question().await?;
         let statement = sqlx::query(SHOW).bind(id.to_string()).bind(PAYLOAD_SHOWN_MAX);
         let row = statement.fetch_optional(&self.inner.readers).await;
         let detail = row.and_then(|row| row.map_or(Ok(None), |row| detail(&row)));
@@ -84,6 +105,7 @@ impl DeadLetters for SqliteStore {
     }
 
     async fn history(&self, id: Uuid) -> Result<Vec<AuditEntry>, StoreError> {
+        let _place = self.question().await?;
         let rows = sqlx::query(HISTORY).bind(id.to_string()).fetch_all(&self.inner.readers).await;
         let entries = rows.and_then(|rows| rows.iter().map(audit_entry).collect());
         entries.map_err(|error| store_error("read the audit", error))
@@ -97,6 +119,19 @@ impl DeadLetters for SqliteStore {
             Ok(batch)
         };
         change.await.map_err(|error| store_error("change dead letters", error))
+    }
+}
+
+impl SqliteStore {
+    /// Returns how far a look that goes through at most `limit` letters comes, if there is anything beyond.
+    async fn searched(
+        &self,
+        filter: &Filter,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Option<Cursor>, sqlx::Error> {
+        let statement = place(sqlx::query(&**SEARCHED).bind(ids(filter)), after).bind(limit);
+        statement.fetch_optional(&self.inner.readers).await?.map_or(Ok(None), |row| stop(&row))
     }
 }
 
@@ -139,11 +174,13 @@ async fn examined(
     span: &Span,
 ) -> Result<Option<Cursor>, sqlx::Error> {
     let statement = place(place(sqlx::query(&**EXAMINED).bind(ids(filter)), span.after.as_ref()), span.up_to.as_ref());
-    let Some(row) = statement.bind(EXAMINED_MAX).fetch_optional(&mut **tx).await? else { return Ok(None) };
-    // A row whose id names no event is no place to stop at.
-    let id = read_id(row.try_get("id")?);
+    statement.bind(EXAMINED_MAX).fetch_optional(&mut **tx).await?.map_or(Ok(None), |row| stop(&row))
+}
+
+/// Reads the place at which a look stops. A row whose id names no event is none.
+fn stop(row: &SqliteRow) -> Result<Option<Cursor>, sqlx::Error> {
     let created_at = read_text(row.try_get("created_at")?);
-    Ok(id.map(|id| Cursor::new(created_at, id)))
+    Ok(read_id(row.try_get("id")?).map(|id| Cursor::new(created_at, id)))
 }
 
 /// What the audit keeps of a letter, see migration 0006.

@@ -5,6 +5,8 @@ use async_trait::async_trait;
 use super::SqliteStore;
 use crate::diagnosis::{Demands, Diagnose, Finding, checks};
 use crate::store::HealthCheck;
+use crate::store::examine::{self, Now};
+use crate::store::overview::Overviews;
 use crate::store::schema::Schema;
 
 checks! {
@@ -13,8 +15,13 @@ checks! {
         "claims and counts read the whole table and slow down as it grows";
     JOURNAL = "sqlite.journal", "whether the file is in WAL mode",
         "readers and writers block each other, and a producer waits for the relay";
+    FAILING = "sqlite.failing", "events that failed three times or more and are tried again",
+        "nobody receives them, and without OUTBOX_MAX_ATTEMPTS no dead letter says so";
+    DUE_LATER = "sqlite.due_later", "events that nobody has tried yet and that are due only later",
+        "they wait for a time that was a mistake: a clock that was ahead, a wrong year";
 }
 
+const NOW: Now = Now("strftime('%Y-%m-%dT%H:%M:%fZ', 'now')");
 const DIAGNOSE: &str = include_str!("sql/diagnose.sql");
 
 #[async_trait]
@@ -37,7 +44,14 @@ impl Diagnose for SqliteStore {
                 return vec![schema, INDEXES.error(format!("cannot look: {error}"), fix)];
             }
         };
-        vec![schema, judge_indexes(&missing), judge_journal(&journal)]
+        let mut findings = vec![schema, judge_indexes(&missing), judge_journal(&journal)];
+        match self.overview(1).await {
+            Ok(seen) => {
+                findings.extend([examine::failing(&FAILING, &seen), examine::due_later(&DUE_LATER, &seen, NOW)])
+            }
+            Err(error) => findings.push(FAILING.warning(format!("not known: {error}"), "run doctor again")),
+        }
+        findings
     }
 }
 

@@ -41,7 +41,9 @@ mod overview;
 mod ownership;
 mod producer;
 mod row;
+mod same_file;
 mod schema;
+mod settle;
 mod watch;
 
 use std::sync::Arc;
@@ -51,15 +53,16 @@ use async_trait::async_trait;
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{ConnectOptions, Connection};
-use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout};
 
 pub use self::config::SqliteConfig;
 use self::error::{is_busy, store_error};
 use self::ownership::Ownership;
+use self::same_file::SameFile;
 pub use self::schema::MIGRATIONS;
 use self::watch::CommitWatch;
-use super::{About, Backlog, Claim, ClaimLimit, Claimed, Store, StoreError};
+use super::{About, Backlog, Claim, ClaimLimit, Claimed, Store, StoreError, StoreErrorKind};
 
 /// What a person should know of this store.
 pub static ABOUT: About = About {
@@ -72,6 +75,10 @@ const BACKLOG: &str = include_str!("sql/backlog.sql");
 
 /// Readers never wait for anybody; a few serve the relay's workers, its gauges and the admin page.
 const READERS_MAX: u32 = 4;
+/// How many of them people's questions may use: gauges and probes never wait for people.
+const QUESTIONS_MAX: usize = 2;
+/// How long a question waits for its place.
+const PLACE_WITHIN: Duration = Duration::from_secs(2);
 
 /// The outbox in a SQLite database. Clones share it.
 #[derive(Clone, Debug)]
@@ -82,6 +89,7 @@ pub struct SqliteStore {
 #[derive(Debug)]
 struct Inner {
     readers: SqlitePool,
+    questions: Semaphore,
     /// One connection: SQLite has one writer at a time, and waiting here is fairer than polling its lock.
     writer: SqlitePool,
     ownership: Arc<Ownership>,
@@ -98,20 +106,38 @@ impl SqliteStore {
         enter_wal_mode(&options, config.patience()).await.map_err(|error| store_error("open the database", error))?;
         let ownership = Arc::new(Ownership::open(config.path())?);
         let options = options.create_if_missing(false);
+        let file = SameFile::at(config.path());
         let inner = Inner {
-            readers: SqlitePoolOptions::new().max_connections(READERS_MAX).connect_lazy_with(options.clone()),
-            writer: SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options.clone()),
+            readers: pool(READERS_MAX, &file).connect_lazy_with(options.clone()),
+            writer: pool(1, &file).connect_lazy_with(options.clone()),
+            questions: Semaphore::new(QUESTIONS_MAX),
             ownership,
             claiming: Mutex::default(),
-            commits: CommitWatch::new(options),
+            commits: CommitWatch::new(options, file),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Takes a place for a question of somebody.
+    async fn question(&self) -> Result<SemaphorePermit<'_>, StoreError> {
+        let busy = |_| StoreError::new(StoreErrorKind::Busy, "the database is busy with other questions");
+        let place = timeout(PLACE_WITHIN, self.inner.questions.acquire()).await.map_err(busy)?;
+        Ok(place.expect("the semaphore is never closed"))
     }
 
     /// Opens the database that `sqlite://<path>` names, see [`SqliteConfig::from_url`].
     pub async fn from_url(url: &str) -> Result<Self, StoreError> {
         Self::open(&SqliteConfig::from_url(url)?).await
     }
+}
+
+/// A pool that lets go of connections to a file that is no longer at its path.
+fn pool(connections: u32, file: &SameFile) -> SqlitePoolOptions {
+    let file = file.clone();
+    SqlitePoolOptions::new().max_connections(connections).before_acquire(move |_, connection| {
+        let is_open = file.is_open_since(connection.age);
+        Box::pin(async move { Ok(is_open) })
+    })
 }
 
 /// Switches the file to WAL mode, where it stays. SQLite does not wait by itself for the lock that this takes.
@@ -141,11 +167,14 @@ impl Store for SqliteStore {
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
-        let counted = sqlx::query_as::<_, (i64, i64, i64)>(BACKLOG).fetch_one(&self.inner.readers).await;
-        let (pending, failed, age) = counted.map_err(|error| store_error("count the backlog", error))?;
+        let counted = sqlx::query_as::<_, (i64, i64, i64, i64, i64)>(BACKLOG).fetch_one(&self.inner.readers).await;
+        let (pending, failed, failing, due_later, age) =
+            counted.map_err(|error| store_error("count the backlog", error))?;
         Ok(Backlog {
             pending: pending.unsigned_abs(),
             failed: failed.unsigned_abs(),
+            failing: failing.unsigned_abs(),
+            due_later: due_later.unsigned_abs(),
             oldest_due_age: Duration::from_millis(age.unsigned_abs()),
         })
     }

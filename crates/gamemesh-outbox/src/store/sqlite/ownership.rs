@@ -1,12 +1,13 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tracing::warn;
 use uuid::Uuid;
 
+use super::same_file::is_at;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// Who works on which rows. SQLite has no row locks that outlive a statement, so between processes ownership is a lock on
@@ -14,12 +15,13 @@ use crate::store::{StoreError, StoreErrorKind};
 /// Nothing expires.
 #[derive(Debug)]
 pub(super) struct Ownership {
-    lock_file: File,
+    path: PathBuf,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    lock_file: File,
     /// Claims that live or are being made; the file is locked while there are any.
     holds: usize,
     in_flight: HashSet<Uuid>,
@@ -35,22 +37,25 @@ pub(super) struct Hold {
 impl Ownership {
     /// Opens the lock file beside `database`. It stays when the process ends; only the lock on it means something.
     pub(super) fn open(database: &Path) -> Result<Self, StoreError> {
-        let unusable = |error| {
-            StoreError::new(StoreErrorKind::Unusable, "cannot open the relay's lock file beside the database")
-                .with_source(error)
-        };
         // One lock for one database, whichever path leads to it.
+        let unusable = |error| not_opened(StoreErrorKind::Unusable, error);
         let mut path = OsString::from(database.canonicalize().map_err(unusable)?);
         path.push(".relay-lock");
-        let lock_file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(unusable)?;
-        Ok(Self { lock_file, state: Mutex::default() })
+        let path = PathBuf::from(path);
+        let lock_file = lock_file(&path).map_err(unusable)?;
+        Ok(Self { path, state: Mutex::new(State { lock_file, holds: 0, in_flight: HashSet::new() }) })
     }
 
     /// Begins a claim, unless another process has one.
     pub(super) fn hold(self: &Arc<Self>) -> Result<Option<Hold>, StoreError> {
         let mut state = self.lock();
         if state.holds == 0 {
-            match self.lock_file.try_lock() {
+            if !is_at(&state.lock_file, &self.path) {
+                // Somebody tidied up: other processes would lock another file.
+                state.lock_file =
+                    lock_file(&self.path).map_err(|error| not_opened(StoreErrorKind::Unavailable, error))?;
+            }
+            match state.lock_file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => {
@@ -74,6 +79,14 @@ impl Ownership {
     }
 }
 
+fn lock_file(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).write(true).open(path)
+}
+
+fn not_opened(kind: StoreErrorKind, error: std::io::Error) -> StoreError {
+    StoreError::new(kind, "cannot open the relay's lock file beside the database").with_source(error)
+}
+
 impl Hold {
     /// Takes `ids` for this claim.
     pub(super) fn take(&mut self, ids: Vec<Uuid>) {
@@ -94,7 +107,7 @@ impl Drop for Hold {
         }
         state.holds -= 1;
         if state.holds == 0
-            && let Err(error) = self.ownership.lock_file.unlock()
+            && let Err(error) = state.lock_file.unlock()
         {
             warn!(error = error.to_string(), "relay lock not released: other processes stay out until this one ends");
         }

@@ -17,6 +17,7 @@ impl OutboxTransaction for Transaction<'_, Sqlite> {
                 .bind(event.carrier.to_json())
                 .bind(&event.key)
                 .bind(headers)
+                .bind(event.available_at.map(|time| time.to_string()))
                 .execute(&mut **self)
                 .await
                 .map_err(|error| PublishError::Store(error.into()))?;

@@ -22,11 +22,12 @@ macro_rules! migration {
 }
 
 /// The steps of its schema.
-pub static MIGRATIONS: [Migration; 4] = [
+pub static MIGRATIONS: [Migration; 5] = [
     migration!(3, "0003", "create_outbox_events"),
     migration!(4, "0004", "outbox_dead_letter"),
     migration!(5, "0005", "outbox_due_keys_headers"),
     migration!(6, "0006", "outbox_audit"),
+    migration!(11, "0011", "outbox_failing"),
 ];
 
 const APPLIED: &str = include_str!("sql/applied.sql");

@@ -1,8 +1,9 @@
 use std::io::{BufRead, IsTerminal};
 use std::time::Duration;
 
+use gamemesh_outbox::store::StoreErrorKind;
 use gamemesh_outbox::store::dead_letters::{
-    Action, Count, DeadLetters, Options, Page, Report, Request, act, duplicate_warning,
+    self, Action, Count, DeadLetters, Options, Page, Report, Request, act, duplicate_warning,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -48,7 +49,7 @@ async fn change(
     })?;
     request.duplicate_window = duplicate_window;
 
-    let count = store.count(request.filter(), duplicate_window).await?;
+    let count = dead_letters::count(store, request.filter(), duplicate_window, None, None).await?.count;
     if let Some(warning) = duplicate_warning(count.recent, duplicate_window) {
         eprintln!("Warning: {warning}");
     }
@@ -64,7 +65,7 @@ async fn change(
 
 async fn rehearse(store: &dyn DeadLetters, request: &Request, count: Count, as_json: bool) -> Result<(), CommandError> {
     let groups = store.groups(request.filter(), SAMPLES).await?.groups;
-    let samples = store.list(request.filter(), &Page::first(SAMPLES)).await?.letters;
+    let samples = dead_letters::list(store, request.filter(), &Page::first(SAMPLES), None).await?.letters;
     if as_json {
         let action = request.action();
         return print_json(&json!({
@@ -110,8 +111,12 @@ async fn carry_out(
     progress.finish_and_clear();
     done.map_err(|stopped| {
         let changed = grouped(stopped.report.changed);
-        CommandError::from(stopped.source)
-            .hint(format!("{changed} events were changed before; the same command does the rest"))
+        let rest = match stopped.source.kind() {
+            StoreErrorKind::Unavailable | StoreErrorKind::Busy => "; the same command does the rest",
+            StoreErrorKind::NotGranted => "; this takes the role outbox_operator (docs/security-roles.md)",
+            StoreErrorKind::Unusable | StoreErrorKind::Refused => "",
+        };
+        CommandError::from(stopped.source).hint(format!("{changed} events were changed before{rest}"))
     })
 }
 

@@ -1,6 +1,7 @@
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
-use gamemesh_outbox::store::dead_letters::{AuditEntry, DeadLetter, DeadLetters, Detail, Filter, Group, Page};
+use gamemesh_outbox::store::Status;
+use gamemesh_outbox::store::dead_letters::{self, AuditEntry, DeadLetter, DeadLetters, Detail, Filter, Group, Page};
 use serde_json::json;
 
 use super::args::{ListArgs, ShowArgs};
@@ -10,10 +11,12 @@ use crate::report::CommandError;
 
 pub(super) async fn list(store: &dyn DeadLetters, args: ListArgs) -> Result<(), CommandError> {
     let filter = args.filter.filter();
+    filter.check().map_err(|invalid| CommandError::usage(invalid.to_string()))?;
     if args.group {
         return groups(store, &filter, args.limit, args.json).await;
     }
-    let listed = store.list(&filter, &Page { limit: args.limit, after: args.after }).await?;
+    let page = Page { limit: args.limit, after: args.after };
+    let listed = dead_letters::list(store, &filter, &page, None).await?;
     if args.json {
         return print_json(&json!(listed));
     }
@@ -104,6 +107,7 @@ fn describe(detail: &Detail) -> String {
         ("Type", clean(&letter.event_type)),
         ("Key", letter.event_key.as_deref().map(clean).unwrap_or_default()),
         ("Inserted", time(letter.created_at)),
+        ("Due", if detail.status == Status::Pending { time(letter.last_attempt_by) } else { String::new() }),
         ("Published", detail.published_at.map(time).unwrap_or_default()),
         ("Attempts", letter.attempt_count.to_string()),
         ("Last error", clean(&letter.last_error)),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::Args;
 use futures_util::TryStreamExt;
 use gamemesh_outbox::bus::memory::MemoryBus;
-use gamemesh_outbox::relay::{Backoff, Relay, RelayConfig};
+use gamemesh_outbox::relay::{Backoff, Relay, RelayConfig, Watch};
 use gamemesh_outbox::store::Store;
 use gamemesh_outbox::store::schema::Schema;
 use gamemesh_outbox::store::sqlite::{SqliteConfig, SqliteStore};
@@ -149,8 +149,10 @@ impl Stage {
     fn app_state(&self, token: &str) -> AppState {
         let access = Access::new(Some(token), Vec::new());
         let state = AppState::new("outbox-demo", self.telemetry.clone(), access);
-        state.watch_store(Arc::new(self.store.clone()));
-        state.watch_bus(Arc::new(self.bus.clone()), Duration::ZERO);
+        let (store, bus) = (Arc::new(self.store.clone()), Arc::new(self.bus.clone()));
+        state.use_store(store.clone());
+        let watch = Watch::new(store, bus, relay_config().poll_interval, self.telemetry.clone());
+        state.tell(watch, Duration::ZERO);
         state.enter(Phase::Running);
         state
     }

@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod page;
+mod relay;
+mod settings;
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -11,11 +13,15 @@ use gamemesh_outbox::diagnosis::{Demands, Finding, Severity};
 use gamemesh_outbox::store::OnPublished;
 use serde_json::{Value, json};
 
+use super::running::RunningArgs;
 use crate::config::Config;
 use crate::logging::{self, Logger};
 use crate::output::{one_line, print};
 use crate::report::CommandError;
 use crate::settings::values::positive_duration;
+
+/// How many topics for which events wait are looked for on the bus, those with the most events.
+const TOPICS_MAX: u32 = 50;
 
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
@@ -25,6 +31,8 @@ pub(crate) struct DoctorArgs {
     /// From which age on a transaction of the database is a long one
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = read_duration)]
     long_transaction: Duration,
+    #[command(flatten)]
+    running: RunningArgs,
 }
 
 fn read_duration(text: &str) -> Result<Duration, String> {
@@ -43,9 +51,15 @@ pub(crate) async fn doctor(config: Config, args: DoctorArgs) -> Result<(), Comma
 async fn examine(config: &Config, args: &DoctorArgs) -> Result<(), CommandError> {
     let bus = config.connect_bus().await?;
     let store = config.open_store(false).await?.store;
-    let demands = demands(config, args.long_transaction);
-    let (mut findings, of_bus) = tokio::join!(store.diagnose(&demands), config.diagnose_bus(&*bus, &demands));
+    // Without a table nothing waits, and the examination of the store says so.
+    let waiting = store.overview(TOPICS_MAX).await.map(|overview| overview.topics).unwrap_or_default();
+    let topics = waiting.into_iter().map(|backlog| backlog.topic).collect();
+    let demands = Demands { topics, ..demands(config, args.long_transaction) };
+    let (mut findings, of_bus, running) =
+        tokio::join!(store.diagnose(&demands), config.diagnose_bus(&*bus, &demands), args.running.ask(config.http));
     findings.extend(of_bus);
+    findings.extend(settings::examine(config, &*store).await);
+    findings.extend(relay::judge(&running));
     // What matters most stands last, next to the prompt.
     findings.sort_by_key(|finding| finding.severity);
     let report = Report(findings);
@@ -66,6 +80,7 @@ fn demands(config: &Config, long_transaction: Duration) -> Demands {
         payload_bytes_max: relay.validator.payload_bytes_max,
         retry_span: relay.publish_timeout * 2 + wait + relay.poll_interval,
         long_transaction,
+        topics: Vec::new(),
     }
 }
 
@@ -112,7 +127,11 @@ impl Report {
             }
         }
         let [errors, warnings, ok] = [Severity::Error, Severity::Warning, Severity::Ok].map(|kind| self.count(kind));
-        let _ = writeln!(text, "\n{errors} errors, {warnings} warnings, {ok} ok");
+        let _ = writeln!(text, "\n{}, {}, {ok} ok", counted(errors, "error"), counted(warnings, "warning"));
         text
     }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

@@ -18,13 +18,21 @@ outbox-relay doctor           # what is wrong with the servers, what it risks, a
 outbox-relay doctor --json
 ```
 
-Both take the relay's own settings from its environment and only look: they create no stream and change no row.
+Both take the relay's own settings from its environment and only look: they create no stream and change no row. Both also
+ask the relay that serves its endpoints on this machine (`HTTP_PORT`, `OUTBOX_HTTP_ADDRESS`), or the one that
+`--relay http://host:8085` names, for its own verdict and its troubles: it knows what no look from outside can see. Where none
+answers, a line says so.
 
-`status` exits with 0 when the store and the bus can be used and with 1 when one of them cannot. `--json` prints one object:
-`schema_version`, `pending` (of it `due` and `waiting`), `failed`, `published` (rows that are kept), `oldest_due_age_seconds`,
-`oldest_dead_letter` (when it was inserted), `topics` (the largest, `--topics` of them), `relays` (connections to PostgreSQL
-named `outbox-relay`, by address), and `store` and `bus`, each with `reachable` and `error`. Of a store that cannot be used
-the counts are left out.
+`status` exits with 0 when the store and the bus can be used and with 1 when one of them cannot, or when the relay that was
+asked is not ready. `--json` prints one object:
+`schema_version`, `pending` (of it `due` and `waiting`), `failing` (those of `pending` that were charged three attempts or more),
+`oldest_failing` (when it was inserted), `failing_topics` (the largest, each with the id and the error of one event), `due_later`
+(those that nobody has tried yet and that are due only in more than a minute, from `due_later_first` to `due_later_last`),
+`from_the_future` (those of them that were inserted, as they say, at a time that has not come), `failed`, `published` (rows that
+are kept), `oldest_due_age_seconds`, `oldest_dead_letter` (when it was inserted), `topics` (the largest, `--topics` of them, with `oldest_due_age_seconds`), `relays`
+(connections to PostgreSQL named `outbox-relay`, by address), `store` and `bus`, each with `reachable` and `error`, and `relay`
+with `asked` (where), `ready`, `reason` and `troubles`, which are `null` where none answers. Of a store that cannot be used the
+counts are left out.
 
 `doctor` exits with 0 when it found no error and with 1 when it found one; warnings are risks to know and to choose. For each
 check it says what it found; where that is not `ok`, also what it risks and the exact fix: SQL for `psql`, a command of the
@@ -46,7 +54,9 @@ What is certain and what is a guess:
 /// Everything that can be examined, by what it belongs to.
 fn checks() -> impl Iterator<Item = (&'static str, &'static [&'static Check])> {
     let stores = STORES.iter().map(|store| (store.about().title, store.about().checks));
-    stores.chain(BUSES.iter().map(|bus| (bus.about().title, bus.about().checks)))
+    let buses = BUSES.iter().map(|bus| (bus.about().title, bus.about().checks));
+    let own = [("The relay's settings", &super::settings::CHECKS[..]), ("A running relay", &super::relay::CHECKS[..])];
+    stores.chain(buses).chain(own)
 }
 
 fn page() -> String {

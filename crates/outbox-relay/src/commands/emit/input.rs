@@ -6,6 +6,7 @@ use gamemesh_outbox::event::Headers;
 use gamemesh_outbox::validate::Validator;
 use gamemesh_outbox::{Carrier, NewEvent};
 use indicatif::ProgressBar;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -48,6 +49,7 @@ struct Line<'a> {
     #[serde(default)]
     carrier: Carrier,
     id: Option<Uuid>,
+    available_at: Option<Timestamp>,
 }
 
 impl Input {
@@ -128,6 +130,9 @@ fn event(line: &[u8]) -> Result<NewEvent, Box<dyn std::error::Error + Send + Syn
     if let Some(id) = line.id {
         event = event.with_id(id);
     }
+    if let Some(time) = line.available_at {
+        event = event.available_at(time);
+    }
     Ok(event)
 }
 
@@ -151,13 +156,14 @@ mod tests {
         let mut input = lines(
             "{\"topic\":\"events.player\",\"event_type\":\"a\",\"payload\":{\"b\": 1e999, \"b\":  2}}\n\n\
              {\"topic\":\"events.player\",\"payload\":[],\"key\":\"k\",\"headers\":{\"Tenant\":\"eu\"},\
-             \"id\":\"0192f0c1-2c5f-7cc3-98c4-dc0c0c07398f\"}",
+             \"id\":\"0192f0c1-2c5f-7cc3-98c4-dc0c0c07398f\",\"available_at\":\"2026-01-02T03:04:05+01:00\"}",
         );
         let batch = input.next_batch().await.unwrap().unwrap();
         assert_eq!(batch[0].payload(), "{\"b\": 1e999, \"b\":  2}");
         assert_eq!(batch[1].event_key(), Some("k"));
         assert_eq!(batch[1].headers()["Tenant"], "eu");
         assert_eq!(batch[1].id().to_string(), "0192f0c1-2c5f-7cc3-98c4-dc0c0c07398f");
+        assert_eq!(batch[1].due_at(), "2026-01-02T02:04:05Z".parse().ok());
         assert!(input.next_batch().await.unwrap().is_none());
     }
 

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use clap::Args;
 use gamemesh_outbox::{NewEvent, OutboxPublisher};
 use indicatif::{ProgressBar, ProgressStyle};
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use self::input::Input;
@@ -35,8 +36,11 @@ pub(crate) struct EmitArgs {
     /// A message header; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = header, conflicts_with = "file")]
     header: Vec<(String, String)>,
-    /// JSON lines instead: {"topic","event_type","payload"} and, optionally, "key", "headers", "carrier" and "id". `-`
-    /// is standard input
+    /// When it is due, as in 2026-01-02T03:04:05Z, by the database's clock; at once if left out
+    #[arg(long, value_name = "TIME", conflicts_with = "file")]
+    available_at: Option<Timestamp>,
+    /// JSON lines instead: {"topic","event_type","payload"} and, optionally, "key", "headers", "carrier", "id" and
+    /// "available_at". `-` is standard input
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Prints the ids of the events of a file as well; that of one event is always printed
@@ -86,8 +90,12 @@ fn single(args: &EmitArgs) -> Result<NewEvent, CommandError> {
     let event = NewEvent::from_json(topic, &args.event_type, payload)
         .map_err(|error| CommandError::failure("cannot use --payload", error))?;
     let event = args.header.iter().fold(event, |event, (name, value)| event.header(name, value));
-    Ok(match &args.key {
+    let event = match &args.key {
         Some(key) => event.key(key),
+        None => event,
+    };
+    Ok(match args.available_at {
+        Some(time) => event.available_at(time),
         None => event,
     })
 }

@@ -1,25 +1,30 @@
 //! Dead letters: what `store::dead_letters` does, over HTTP.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::StatusCode;
-use gamemesh_outbox::store::StoreError;
-use gamemesh_outbox::store::dead_letters::{self, Action, Batch, Options, Request, Stopped, duplicate_warning};
+use gamemesh_outbox::error_chain;
+use gamemesh_outbox::store::dead_letters::{
+    self, Action, Batch, Cursor, DeadLetters, Options, Request, Stopped, duplicate_warning,
+};
+use gamemesh_outbox::store::{StoreError, StoreErrorKind};
 use serde::Deserialize;
 use tracing::info;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::model::{self, ChangeRequest, Detail, Groups, Letters, Outcome, Payload};
+use super::model::{self, Begin, ChangeRequest, Detail, Groups, Letters, Outcome, Payload};
+use crate::adapters::OutboxStore;
 use crate::http::error::{ApiError, ErrorBody};
-use crate::http::state::{AppState, StoreInUse};
+use crate::http::state::AppState;
 
-/// How long one request acts, and then finishes its batch. A larger one is asked for again and goes on, so that its asker
-/// sees how far it is.
+/// How long one request acts or looks through letters, and then finishes its batch. A larger one is asked for again and goes
+/// on, so that its asker sees how far it is.
 const ACT_TIME: Duration = Duration::from_secs(4);
 
 /// Lists dead letters, newest first
@@ -36,7 +41,7 @@ pub(super) async fn list(
 ) -> Result<Json<Letters>, ApiError> {
     let Query(query) = query?;
     let (filter, page) = (query.filter()?, query.page()?);
-    Ok(Json(store(&state).await?.list(&filter, &page).await?.into()))
+    Ok(Json(dead_letters::list(&*store(&state)?, &filter, &page, Some(ACT_TIME)).await?.into()))
 }
 
 /// Groups dead letters by class of error, largest group first
@@ -53,7 +58,7 @@ pub(super) async fn groups(
 ) -> Result<Json<Groups>, ApiError> {
     let Query(query) = query?;
     let (filter, limit) = (query.filter()?, query.groups()?);
-    Ok(Json(store(&state).await?.groups(&filter, limit).await?.into()))
+    Ok(Json(store(&state)?.groups(&filter, limit).await?.into()))
 }
 
 /// Shows one event without what it carries
@@ -69,7 +74,7 @@ pub(super) async fn show(
     id: Result<Path<Uuid>, PathRejection>,
 ) -> Result<Json<Detail>, ApiError> {
     let Path(id) = id?;
-    let store = store(&state).await?;
+    let store = store(&state)?;
     let detail = store.show(id).await?.ok_or_else(no_such_event)?;
     Ok(Json(Detail::new(detail, store.history(id).await?)))
 }
@@ -96,7 +101,7 @@ pub(super) async fn payload(
     body: Result<Json<Empty>, JsonRejection>,
 ) -> Result<Json<Payload>, ApiError> {
     let (Path(id), Json(Empty {})) = (id?, body?);
-    let detail = store(&state).await?.show(id).await?.ok_or_else(no_such_event)?;
+    let detail = store(&state)?.show(id).await?.ok_or_else(no_such_event)?;
     info!(event_id = %id, client = %client.ip(), "payload shown");
     Ok(Json(detail.into()))
 }
@@ -141,17 +146,17 @@ async fn change(
     action: Action,
     change: ChangeRequest,
 ) -> Result<Json<Outcome>, ApiError> {
-    let (dry_run, per_second, from) = (change.dry_run, change.per_second, change.continuation()?);
+    let (per_second, begin) = (change.per_second, change.begin()?);
     let mut request = change.into_request(action, &client.ip().to_canonical().to_string())?;
     let window = state.duplicate_window();
     request.duplicate_window = window;
-    let store = store(state).await?;
-    let mut outcome = match dry_run {
-        true => count(&store, &request, window).await?,
-        false => {
+    let store = store(state)?;
+    let mut outcome = match begin {
+        Begin::Count(after) => count(&*store, &request, window, after).await?,
+        Begin::Act(from) => {
             let options = Options { per_second, stop_after: Some(ACT_TIME), from };
             let counted = |batch: &Batch| state.telemetry().audited(action, batch.changed.len() as u64);
-            act(&store, &request, options, &counted).await?
+            act(&*store, &request, options, &counted).await?
         }
     };
     if action == Action::Requeue {
@@ -160,27 +165,32 @@ async fn change(
     Ok(Json(outcome))
 }
 
-async fn count(store: &StoreInUse<'_>, request: &Request, window: Duration) -> Result<Outcome, ApiError> {
-    let count = store.count(request.filter(), window).await?;
+async fn count(
+    store: &dyn DeadLetters,
+    request: &Request,
+    window: Duration,
+    after: Option<Cursor>,
+) -> Result<Outcome, ApiError> {
+    let counted = dead_letters::count(store, request.filter(), window, after, Some(ACT_TIME)).await?;
     Ok(Outcome {
         dry_run: true,
         request_id: request.id(),
-        changed: count.letters,
-        complete: true,
-        next: None,
-        recent: count.recent,
+        changed: counted.count.letters,
+        complete: counted.next.is_none(),
+        next: counted.next.map(|next| next.to_string()),
+        recent: counted.count.recent,
         warning: None,
         untouched: Vec::new(),
     })
 }
 
 async fn act(
-    store: &StoreInUse<'_>,
+    store: &dyn DeadLetters,
     request: &Request,
     options: Options,
     on_batch: &(dyn Fn(&Batch) + Sync),
 ) -> Result<Outcome, ApiError> {
-    let report = dead_letters::act(&**store, request, options, |batch, _| on_batch(batch)).await?;
+    let report = dead_letters::act(store, request, options, |batch, _| on_batch(batch)).await?;
     let (id, action, complete) = (request.id(), request.action().as_str(), report.rest.is_none());
     info!(request_id = %id, action, actor = request.actor(), changed = report.changed, complete, "dead letters changed");
     Ok(Outcome {
@@ -195,9 +205,8 @@ async fn act(
     })
 }
 
-async fn store(state: &AppState) -> Result<StoreInUse<'_>, ApiError> {
-    let missing = || ApiError::unavailable("no_store", "the relay is not connected to a database");
-    state.store().await.ok_or_else(missing)
+fn store(state: &AppState) -> Result<Arc<dyn OutboxStore>, ApiError> {
+    state.store().ok_or_else(|| ApiError::unavailable("no_store", "the relay is not connected to a database"))
 }
 
 fn no_such_event() -> ApiError {
@@ -206,13 +215,18 @@ fn no_such_event() -> ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        Self::unavailable("store_failed", error.to_string())
+        let message = error_chain(&error);
+        Self::of_store(error.kind(), message)
     }
 }
 
 impl From<Stopped> for ApiError {
     fn from(stopped: Stopped) -> Self {
-        Self::unavailable("stopped", format!("{stopped}: {}; asking again does the rest", stopped.source))
+        let rest = match stopped.source.kind() {
+            StoreErrorKind::Unavailable | StoreErrorKind::Busy => "; asking again does the rest",
+            StoreErrorKind::Unusable | StoreErrorKind::Refused | StoreErrorKind::NotGranted => "",
+        };
+        Self::of_store(stopped.source.kind(), format!("{}{rest}", error_chain(&stopped)))
     }
 }
 

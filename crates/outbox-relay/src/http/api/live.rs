@@ -16,7 +16,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use utoipa::ToSchema;
 
 use crate::http::error::{ApiError, ErrorBody};
-use crate::http::state::{AppState, Phase};
+use crate::http::state::{AppState, Phase, Readiness};
 
 /// How often an open page hears of the state. It also shows either side that the other one is still there.
 const EVENTS_INTERVAL: Duration = Duration::from_secs(1);
@@ -32,9 +32,11 @@ pub(super) struct Current {
     version: &'static str,
     phase: Phase,
     uptime_seconds: f64,
-    /// Whether the last turn could use the database.
+    /// Whether it can do its work, as `/readyz` says it.
+    readiness: Readiness,
+    /// Whether the database can be used: `readiness.store.ok`.
     store_up: bool,
-    /// Whether the last turn that needed the bus could use it.
+    /// Whether the bus can be used: `readiness.bus.ok`.
     bus_up: bool,
     /// Events that the bus has acknowledged.
     published: u64,
@@ -70,21 +72,26 @@ struct RelayNow {
 struct BacklogNow {
     pending: u64,
     failed: u64,
+    /// Those of `pending` that keep failing, after three or more attempts that counted against them.
+    failing: u64,
+    /// Those of `pending` that nobody has tried yet and that are due only in more than a minute.
+    due_later: u64,
     /// Age of the oldest event that is due; 0 when there is none.
     oldest_due_age_seconds: f64,
 }
 
 impl Current {
     async fn of(state: &AppState) -> Self {
-        let relays = state.relays().await;
+        let (relays, readiness) = tokio::join!(state.relays(), state.readiness());
         let progress = state.telemetry().progress().borrow().clone();
         Self {
             service: state.service().to_owned(),
             version: env!("CARGO_PKG_VERSION"),
             phase: state.phase(),
             uptime_seconds: state.uptime().as_secs_f64(),
-            store_up: progress.store_up,
-            bus_up: progress.bus_up,
+            store_up: readiness.store.ok,
+            bus_up: readiness.bus.ok,
+            readiness,
             published: progress.published,
             publish_failures: progress.publish_failures,
             duplicates: progress.duplicates,
@@ -95,6 +102,8 @@ impl Current {
             backlog: progress.backlog.map(|backlog| BacklogNow {
                 pending: backlog.pending,
                 failed: backlog.failed,
+                failing: backlog.failing,
+                due_later: backlog.due_later,
                 oldest_due_age_seconds: backlog.oldest_due_age.as_secs_f64(),
             }),
             relays: relays.map(|relays| {

@@ -3,6 +3,7 @@
 mod dead_letters;
 mod live;
 mod model;
+mod troubles;
 
 use std::sync::Arc;
 
@@ -35,6 +36,7 @@ fn documented(state: &AppState) -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(about())
         .routes(routes!(live::state))
         .routes(routes!(live::events))
+        .routes(routes!(troubles::list))
         .routes(routes!(openapi))
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::groups))

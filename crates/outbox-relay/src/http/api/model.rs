@@ -40,20 +40,23 @@ pub(super) struct Query {
 impl Query {
     pub(super) fn filter(&self) -> Result<store::Filter, ApiError> {
         let ids = self.id.iter().flat_map(|ids| ids.split(',')).map(|id| Uuid::try_parse(id.trim()));
-        Ok(store::Filter {
+        let filter = store::Filter {
             ids: ids.collect::<Result<_, _>>().map_err(|_| bad_query("id: expected UUIDs separated by commas"))?,
             topic: self.topic.clone(),
             event_type: self.event_type.clone(),
             error_class: self.error_class.clone(),
             created_since: self.created_since,
             created_until: self.created_until,
-        })
+        };
+        filter.check().map_err(|invalid| bad_query(invalid.to_string()))?;
+        Ok(filter)
     }
 
     pub(super) fn page(&self) -> Result<store::Page, ApiError> {
         let limit = within(self.limit.unwrap_or(LETTERS_DEFAULT), store::PAGE_MAX)?;
         let after = self.after.as_deref().map(str::parse).transpose();
-        Ok(store::Page { limit, after: after.map_err(|error: store::InvalidCursor| bad_query(error.to_string()))? })
+        let invalid = |error: store::InvalidCursor| bad_query(format!("after: {error}"));
+        Ok(store::Page { limit, after: after.map_err(invalid)? })
     }
 
     pub(super) fn groups(&self) -> Result<u32, ApiError> {
@@ -116,11 +119,23 @@ struct ChangeFilter {
     created_until: Option<Timestamp>,
 }
 
+/// What a request does, and where it begins.
+pub(super) enum Begin {
+    /// It only counts.
+    Count(Option<store::Cursor>),
+    /// It changes letters.
+    Act(Option<store::Continuation>),
+}
+
 impl ChangeRequest {
-    /// Returns where the request goes on.
-    pub(super) fn continuation(&self) -> Result<Option<store::Continuation>, ApiError> {
-        let after = self.after.as_deref().map(str::parse).transpose();
-        after.map_err(|error: store::InvalidCursor| bad_request(format!("after: {error}")))
+    /// Returns what the request does, and where it goes on.
+    pub(super) fn begin(&self) -> Result<Begin, ApiError> {
+        let invalid = |error: store::InvalidCursor| bad_request(format!("after: {error}"));
+        let after = self.after.as_deref();
+        Ok(match self.dry_run {
+            true => Begin::Count(after.map(str::parse).transpose().map_err(invalid)?),
+            false => Begin::Act(after.map(str::parse).transpose().map_err(invalid)?),
+        })
     }
 
     /// Returns the request as the store understands it; `client` is added to who asks.
@@ -155,10 +170,10 @@ pub(super) struct Outcome {
     pub request_id: Uuid,
     /// Letters that it changed; in a dry run, letters that it would change now.
     pub changed: u64,
-    /// Whether nothing is left to do. If not, time was up: the same request under the same `request_id`, with `next` as its
-    /// `after`, goes on.
+    /// Whether nothing is left to do, or to count. If not, time was up: the same request under the same `request_id`, with
+    /// `next` as its `after`, goes on.
     pub complete: bool,
-    /// Where to go on; `null` when nothing is left to do.
+    /// Where to go on; `null` when nothing is left.
     pub next: Option<String>,
     /// How many of them may have been sent within the bus's duplicate window.
     pub recent: u64,
@@ -172,7 +187,7 @@ pub(super) struct Outcome {
 /// A page of dead letters.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Letters {
-    /// The newest first.
+    /// The newest first. Fewer than a page holds, even none, where time was up before enough were found.
     letters: Vec<Letter>,
     /// Where the next page begins; `null` at the end.
     next: Option<String>,
@@ -227,7 +242,7 @@ impl From<store::DeadLetter> for Letter {
 pub(super) struct Groups {
     /// The largest first.
     groups: Vec<Group>,
-    /// How many letters were looked at.
+    /// How many letters were looked through, those that the filter does not mean included.
     examined: u64,
     /// Whether those are all; otherwise only the newest were looked at.
     complete: bool,

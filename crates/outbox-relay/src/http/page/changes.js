@@ -77,7 +77,9 @@ async function ask(action, selection, text) {
   button.disabled = true;
   element("confirm").showModal();
   const asked = pending;
-  const counted = await attempt(() => api.post(`dead-letters/${action}`, { ...selection, dry_run: true }));
+  const counted = await countAll(action, selection, (sofar) => {
+    if (asked === pending) element("confirm-what").textContent = `${text}: counting, ${number(sofar)} so far`;
+  });
   if (counted === undefined || asked !== pending) return;
   pending.count = counted.changed;
   element("confirm-what").textContent = `${text}: ${letters(counted.changed)}.`;
@@ -85,6 +87,22 @@ async function ask(action, selection, text) {
   element("confirm-warning").hidden = !counted.warning;
   button.textContent = `${name} ${number(counted.changed)}`;
   button.disabled = counted.changed === 0;
+}
+
+/** Counts what is meant; where that takes longer than a request may, in several. */
+async function countAll(action, selection, onPart) {
+  const body = { ...selection, dry_run: true };
+  let [changed, warning] = [0, null];
+  for (let round = 0; round < CONTINUE_MAX; round++) {
+    const part = await attempt(() => api.post(`dead-letters/${action}`, body));
+    if (part === undefined) return undefined;
+    changed += part.changed;
+    warning ??= part.warning;
+    if (part.complete) break;
+    body.after = part.next;
+    onPart(changed);
+  }
+  return { changed, warning };
 }
 
 async function act(event) {

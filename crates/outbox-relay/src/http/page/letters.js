@@ -60,7 +60,8 @@ function showRows() {
   element("next").disabled = next === null;
   element("page-number").textContent = `Page ${number(cursors.length)}`;
   const filtered = Object.keys(filter).length > 0;
-  note(rows.length === 0 ? (filtered ? "None that match." : "None.") : `${number(rows.length)} on this page, newest first`);
+  const none = next !== null ? "None among those looked through; the next page looks further." : filtered ? "None that match." : "None.";
+  note(rows.length === 0 ? none : `${number(rows.length)} on this page, newest first`);
   showSelection();
 }
 

@@ -5,6 +5,7 @@ import * as chart from "./chart.js";
 import * as detail from "./detail.js";
 import { duration, element, number, rate, show } from "./format.js";
 import * as letters from "./letters.js";
+import * as troubles from "./troubles.js";
 
 /** The relay sends its state every second; silence for so long means that it is gone. */
 const SILENCE_MS = 5_000;
@@ -36,17 +37,26 @@ function showRelays(relays) {
   show("relays-list", `Connected to it, with how many connections: ${each.join(", ")}.`);
 }
 
+function showReason(reason) {
+  element("reason").hidden = reason === null;
+  show("reason", reason === null ? "" : `Not ready: ${reason}`, true);
+}
+
 function showState(now) {
-  const { backlog } = now;
+  const { backlog, readiness } = now;
   document.title = `${backlog?.failed ? `(${number(backlog.failed)}) ` : ""}${now.service}`;
   show("service", now.service);
   show("version", now.version);
   show("uptime", `, up for ${duration(now.uptime_seconds)}`);
-  show("phase", now.phase, now.phase !== "running");
-  show("store", now.store_up ? "up" : "down", !now.store_up);
-  show("bus", now.bus_up ? "up" : "down", !now.bus_up);
+  const stuck = now.phase === "running" && !readiness.ready;
+  show("phase", stuck ? "not ready" : now.phase, now.phase !== "running" || stuck);
+  showReason(stuck ? readiness.reason : null);
+  show("store", readiness.store.ok ? "up" : "down", !readiness.store.ok);
+  show("bus", readiness.bus.ok ? "up" : "down", !readiness.bus.ok);
+  troubles.follow(readiness.troubles, backlog?.failing ?? 0);
   show("pending", backlog ? number(backlog.pending) : "–");
   show("oldest", backlog ? duration(backlog.oldest_due_age_seconds) : "–");
+  show("failing", backlog ? number(backlog.failing) : "–", backlog?.failing > 0);
   show("failed", backlog ? number(backlog.failed) : "–", backlog?.failed > 0);
   show("published", number(now.published));
   show("failures", number(now.publish_failures));

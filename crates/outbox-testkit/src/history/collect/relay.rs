@@ -33,6 +33,7 @@ struct Said {
     outcomes: String,
     published: u64,
     dead_lettered: String,
+    unwritten: String,
 }
 
 impl Said {
@@ -46,7 +47,8 @@ impl Said {
             "settling" => RelayEvent::Settling { claim, outcomes: list(&self.outcomes)? },
             "settled" => {
                 let dead_lettered = list(&self.dead_lettered)?;
-                RelayEvent::Settled { claim, published: self.published, dead_lettered }
+                let unwritten = list(&self.unwritten)?;
+                RelayEvent::Settled { claim, published: self.published, dead_lettered, unwritten }
             }
             "abandoned" => RelayEvent::Abandoned { claim },
             "stop requested" => RelayEvent::StopRequested,
@@ -187,6 +189,7 @@ impl Visit for Said {
             "receipts" => &mut self.receipts,
             "outcomes" => &mut self.outcomes,
             "dead_lettered" => &mut self.dead_lettered,
+            "unwritten" => &mut self.unwritten,
             _ => return,
         };
         *text = format!("{value:?}");

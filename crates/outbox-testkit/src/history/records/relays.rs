@@ -25,7 +25,7 @@ pub struct RelayRecord {
 pub struct RelayRun {
     /// Its name, which it keeps when it is started again.
     pub name: String,
-    /// Its process id, or the number of the start in a simulation.
+    /// The number of the start, from 1.
     pub run: u32,
 }
 
@@ -78,6 +78,9 @@ pub enum RelayEvent {
         /// Which rows it set aside.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         dead_lettered: Vec<Uuid>,
+        /// Of which rows the store did not take what it was to record.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unwritten: Vec<Uuid>,
     },
     /// The claim ended without a confirmed settlement: the store did not answer, or it was given up.
     Abandoned {
@@ -116,6 +119,10 @@ pub enum ReceiptKind {
     Unknown,
     /// It can never be sent.
     Rejected,
+    /// Nothing: it was left alone, while another event of its route was tried.
+    Unsent,
+    /// Nothing: it was not sent.
+    Withheld,
 }
 
 /// What a relay records of one event.
@@ -128,12 +135,14 @@ pub enum SettleKind {
     Charged,
     /// It waits, and nothing is counted.
     Deferred,
+    /// It waits, because what became of it could not have been recorded.
+    Withheld,
     /// Nothing: it is as it was.
     Released,
 }
 
 impl ReceiptKind {
-    /// Every kind.
+    /// Every kind that a bus gives.
     pub const ALL: [Self; 6] =
         [Self::Acked, Self::Duplicate, Self::Unavailable, Self::NoRoute, Self::Unknown, Self::Rejected];
 
@@ -146,6 +155,8 @@ impl ReceiptKind {
             Self::NoRoute => BusErrorKind::NoRoute.name(),
             Self::Unknown => BusErrorKind::Unknown.name(),
             Self::Rejected => BusErrorKind::Rejected.name(),
+            Self::Unsent => "unsent",
+            Self::Withheld => "withheld",
         }
     }
 
@@ -157,7 +168,7 @@ impl ReceiptKind {
 
 impl SettleKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Published, Self::Charged, Self::Deferred, Self::Released];
+    pub const ALL: [Self; 5] = [Self::Published, Self::Charged, Self::Deferred, Self::Withheld, Self::Released];
 
     /// Returns the name by which relays call it.
     pub fn name(self) -> &'static str {
@@ -165,6 +176,7 @@ impl SettleKind {
             Self::Published => "published",
             Self::Charged => "charged",
             Self::Deferred => "deferred",
+            Self::Withheld => "withheld",
             Self::Released => "released",
         }
     }
@@ -174,7 +186,7 @@ impl FromStr for ReceiptKind {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|kind| kind.name() == name);
+        let found = Self::ALL.into_iter().chain([Self::Unsent, Self::Withheld]).find(|kind| kind.name() == name);
         found.ok_or_else(|| format!("expected the kind of a receipt, got {name:?}"))
     }
 }

@@ -10,7 +10,7 @@ use gamemesh_outbox::bus::{Ack, BusPublisher, Receipt};
 use gamemesh_outbox::relay::RelayConfig;
 use gamemesh_outbox::store::memory::MemoryStore;
 use gamemesh_outbox::store::{
-    Backlog, Claim, ClaimLimit, Claimed, Outcome, Route, SettlePolicy, Settled, Store, StoreError,
+    Backlog, Claim, ClaimLimit, Claimed, Outcome, Route, SettlePolicy, Settled, Store, StoreError, Unwritten,
 };
 use outbox_testkit::simulation::{Bug, Parts};
 use tokio::time::{Instant, sleep_until};
@@ -114,6 +114,10 @@ impl Claim for MarkedClaim {
 
     fn more_due(&self) -> bool {
         self.claim.more_due()
+    }
+
+    async fn rehearse(&mut self, most: usize, policy: &SettlePolicy) -> Result<Vec<Unwritten>, StoreError> {
+        self.claim.rehearse(most, policy).await
     }
 
     async fn settle(self: Box<Self>, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {

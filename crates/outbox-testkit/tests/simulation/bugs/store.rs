@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use gamemesh_outbox::Event;
+use gamemesh_outbox::store::dead_letters::Cursor;
 use gamemesh_outbox::store::memory::{MemoryClaim, MemoryStore};
 use gamemesh_outbox::store::{
-    Claim, ClaimLimit, OnPublished, Outcome, Prune, SettlePolicy, Settled, Status, StoreError,
+    Claim, ClaimLimit, OnPublished, Outcome, Prune, Pruned, SettlePolicy, Settled, Status, StoreError, Unwritten,
 };
 use jiff::SignedDuration;
 use outbox_testkit::simulation::Bug;
@@ -44,6 +45,10 @@ impl Claim for NothingHeld {
 
     fn more_due(&self) -> bool {
         self.more_due
+    }
+
+    async fn rehearse(&mut self, _: usize, _: &SettlePolicy) -> Result<Vec<Unwritten>, StoreError> {
+        Ok(Vec::new())
     }
 
     async fn settle(self: Box<Self>, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {
@@ -98,6 +103,10 @@ impl Claim for Kept {
 
     fn more_due(&self) -> bool {
         self.claim.as_ref().unwrap().more_due()
+    }
+
+    async fn rehearse(&mut self, most: usize, policy: &SettlePolicy) -> Result<Vec<Unwritten>, StoreError> {
+        self.claim.as_mut().unwrap().rehearse(most, policy).await
     }
 
     async fn settle(mut self: Box<Self>, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {
@@ -171,6 +180,10 @@ impl Claim for Cleaned {
         self.claim.more_due()
     }
 
+    async fn rehearse(&mut self, most: usize, policy: &SettlePolicy) -> Result<Vec<Unwritten>, StoreError> {
+        self.claim.rehearse(most, policy).await
+    }
+
     async fn settle(self: Box<Self>, outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {
         let of_events = self.ids.into_iter().zip(&outcomes);
         let released = of_events.filter(|(_, outcome)| **outcome == Outcome::Released).map(|(id, _)| id);
@@ -187,10 +200,16 @@ pub(super) struct PrunedByAge;
 
 #[async_trait]
 impl Bug for PrunedByAge {
-    async fn prune(&self, store: &MemoryStore, retention: Duration, limit: u32) -> Result<u64, StoreError> {
+    async fn prune(
+        &self,
+        store: &MemoryStore,
+        retention: Duration,
+        limit: u32,
+        after: Option<&Cursor>,
+    ) -> Result<Pruned, StoreError> {
         let rows = store.rows().into_iter();
         let waits = rows.filter_map(|row| Some(row.published_at?.duration_since(row.event.created_at).unsigned_abs()));
-        store.prune(retention.saturating_sub(waits.max().unwrap_or_default()), limit).await
+        store.prune(retention.saturating_sub(waits.max().unwrap_or_default()), limit, after).await
     }
 }
 
@@ -200,12 +219,18 @@ pub(super) struct PrunedWhilePending;
 
 #[async_trait]
 impl Bug for PrunedWhilePending {
-    async fn prune(&self, store: &MemoryStore, retention: Duration, limit: u32) -> Result<u64, StoreError> {
+    async fn prune(
+        &self,
+        store: &MemoryStore,
+        retention: Duration,
+        limit: u32,
+        after: Option<&Cursor>,
+    ) -> Result<Pruned, StoreError> {
         let retention = SignedDuration::try_from(retention).unwrap();
         let past = store.now() - retention;
         let old = store.rows().into_iter().filter(|row| row.event.created_at < past);
         delete(store, old.map(|row| row.event.id).collect()).await?;
-        store.prune(retention.unsigned_abs(), limit).await
+        store.prune(retention.unsigned_abs(), limit, after).await
     }
 }
 
@@ -234,6 +259,10 @@ impl Claim for Settling {
         self.claim.more_due()
     }
 
+    async fn rehearse(&mut self, most: usize, policy: &SettlePolicy) -> Result<Vec<Unwritten>, StoreError> {
+        self.claim.rehearse(most, policy).await
+    }
+
     async fn settle(self: Box<Self>, mut outcomes: Vec<Outcome>, policy: &SettlePolicy) -> Result<Settled, StoreError> {
         let mut policy = *policy;
         (self.edit)(&mut outcomes, &mut policy);
@@ -250,6 +279,7 @@ fn everything() -> ClaimLimit {
         event_bytes: u64::MAX,
         lifetime: Duration::MAX,
         except: Vec::new(),
+        except_ids: Vec::new(),
     }
 }
 

@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
 
 use crate::store::StoreError;
-use crate::store::postgres::error::{no_answer, unavailable};
+use crate::store::postgres::error::unavailable;
 use crate::store::postgres::session::answer;
-use crate::store::postgres::{CONNECT_WITHIN, PostgresStore, sql};
+use crate::store::postgres::{PostgresStore, sql};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Locks that do not last so long are everybody's daily work.
+const LOCKED_FOR: Duration = Duration::from_secs(1);
 const CANNOT_LOOK: &str = "cannot examine the server";
 
 /// The server and this session.
@@ -31,6 +33,7 @@ pub(super) struct Server {
     /// Where this client comes from; `None` for a local socket.
     pub(super) client: Option<String>,
     pub(super) tls: bool,
+    pub(super) encoding: String,
 }
 
 /// Which backends answered two connections that were open at the same time.
@@ -55,9 +58,13 @@ pub(super) struct Index {
 pub(super) struct Privileges {
     pub(super) role: String,
     pub(super) missing: Vec<String>,
+    /// The commands for which row security hides every event.
+    pub(super) without_policy: Vec<String>,
+    /// The policies of row security by which the role sees events only under a condition.
+    pub(super) conditional_policies: Vec<String>,
 }
 
-/// Somebody who keeps dead rows alive.
+/// Somebody whose transaction is in the way of others.
 #[derive(Clone, Debug)]
 pub(super) struct Holder {
     /// The backend; `None` for a prepared transaction.
@@ -72,6 +79,15 @@ pub(super) struct Holder {
     pub(super) query: String,
     /// The name of a prepared transaction.
     pub(super) prepared: Option<String>,
+}
+
+/// A lock on the table that is in everybody's way.
+#[derive(Clone, Debug)]
+pub(super) struct TableLock {
+    pub(super) holder: Holder,
+    pub(super) mode: String,
+    /// Whether it is held; otherwise somebody waits for it, and everybody else behind them.
+    pub(super) granted: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -109,6 +125,7 @@ impl PostgresStore {
                 connections_used: row.try_get("connections_used")?,
                 client: row.try_get("client")?,
                 tls: row.try_get("tls")?,
+                encoding: row.try_get("encoding")?,
             })
         })
     }
@@ -129,12 +146,12 @@ impl PostgresStore {
     /// Looks for a pooler with two connections of its own, since only fresh ones say how old a backend may be.
     pub(super) async fn pooler(&self) -> Result<Pooler, StoreError> {
         let begun = Instant::now();
-        let first = self.connect().await?;
+        let first = self.connector.connect().await?;
         let looked = answer(CANNOT_LOOK, ANSWER_WITHIN, backend(&first)).await?;
         let (first_pid, age) = looked;
         let older = age - begun.elapsed().as_secs_f64();
 
-        let second = self.connect().await?;
+        let second = self.connector.connect().await?;
         if let Err(error) = answer(CANNOT_LOOK, ANSWER_WITHIN, second.batch_execute("BEGIN")).await {
             let refused = Some(super::one_line(&error));
             return Ok(Pooler { backends: [first_pid; 3], older, refused });
@@ -146,17 +163,6 @@ impl PostgresStore {
         Ok(Pooler { backends: [first_pid, second_pid, again], older, refused: None })
     }
 
-    async fn connect(&self) -> Result<Client, StoreError> {
-        const DOING: &str = "cannot connect to PostgreSQL";
-        let (config, tls) = self.connector.current();
-        let connected = timeout(CONNECT_WITHIN, config.server.connect(tls)).await;
-        let connected = connected.map_err(|_| no_answer(DOING, CONNECT_WITHIN))?;
-        let (client, connection) = connected.map_err(|error| unavailable(DOING, error))?;
-        // Ends with the client or the server; questions report why.
-        tokio::spawn(connection);
-        Ok(client)
-    }
-
     pub(super) async fn indexes(&self) -> Result<Vec<Index>, StoreError> {
         let rows = self.ask(sql::DIAGNOSE_INDEXES, &[]).await?;
         read_all(&rows, |row| {
@@ -165,24 +171,27 @@ impl PostgresStore {
     }
 
     pub(super) async fn privileges(&self, deletes: bool) -> Result<Privileges, StoreError> {
-        let rows = self.ask(sql::DIAGNOSE_PRIVILEGES, &[(&deletes as _, Type::BOOL)]).await?;
-        read(rows.first(), |row| Ok(Privileges { role: row.try_get("role")?, missing: row.try_get("missing")? }))
+        let rows = self.ask(&sql::DIAGNOSE_PRIVILEGES, &[(&deletes as _, Type::BOOL)]).await?;
+        read(rows.first(), |row| {
+            Ok(Privileges {
+                role: row.try_get("role")?,
+                missing: row.try_get("missing")?,
+                without_policy: row.try_get("without_policy")?,
+                conditional_policies: row.try_get("conditional_policies")?,
+            })
+        })
     }
 
     pub(super) async fn holders(&self, longer_than: Duration) -> Result<Vec<Holder>, StoreError> {
         let seconds = longer_than.as_secs_f64();
         let rows = self.ask(sql::DIAGNOSE_HORIZON, &[(&seconds as _, Type::FLOAT8)]).await?;
+        read_all(&rows, holder)
+    }
+
+    pub(super) async fn locks(&self) -> Result<Vec<TableLock>, StoreError> {
+        let rows = self.ask(sql::DIAGNOSE_LOCKS, &[(&LOCKED_FOR.as_secs_f64() as _, Type::FLOAT8)]).await?;
         read_all(&rows, |row| {
-            Ok(Holder {
-                pid: row.try_get("pid")?,
-                role: row.try_get("role")?,
-                application: row.try_get("application")?,
-                state: row.try_get("state")?,
-                age: row.try_get("age")?,
-                transactions: row.try_get("transactions")?,
-                query: row.try_get::<_, Option<String>>("query")?.unwrap_or_default(),
-                prepared: row.try_get("prepared")?,
-            })
+            Ok(TableLock { holder: holder(row)?, mode: row.try_get("mode")?, granted: row.try_get("granted")? })
         })
     }
 
@@ -222,6 +231,19 @@ impl PostgresStore {
         session.give_back();
         Ok(rows)
     }
+}
+
+fn holder(row: &Row) -> Result<Holder, Error> {
+    Ok(Holder {
+        pid: row.try_get("pid")?,
+        role: row.try_get("role")?,
+        application: row.try_get("application")?,
+        state: row.try_get("state")?,
+        age: row.try_get("age")?,
+        transactions: row.try_get("transactions")?,
+        query: row.try_get::<_, Option<String>>("query")?.unwrap_or_default(),
+        prepared: row.try_get("prepared")?,
+    })
 }
 
 async fn backend(client: &Client) -> Result<(i32, f64), Error> {

@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::checks::{
-    CLOCK, CONNECTION, DURABILITY, HEADROOM, HORIZON, INDEXES, POOLER, PRIVILEGES, PRODUCERS_COMMITS, SCHEMA, SLOTS,
-    TLS, VACUUM, VERSION, WRITABLE,
+    CLOCK, CONNECTION, DURABILITY, ENCODING, HEADROOM, HORIZON, INDEXES, LOCKS, POOLER, PRIVILEGES, PRODUCERS_COMMITS,
+    SCHEMA, SLOTS, TLS, VACUUM, VERSION, WRITABLE,
 };
-use super::collect::{Holder, Index, Pooler, Privileges, Server, Slot, Table};
+use super::collect::{Holder, Index, Pooler, Privileges, Server, Slot, Table, TableLock};
 use crate::diagnosis::{Finding, span};
+use crate::store::postgres::schema::UTF8;
 use crate::store::schema::MigrationState;
 
 const MIGRATE: &str = "outbox-relay migrate up";
@@ -24,9 +25,10 @@ const DEAD_ROWS_MIN: i64 = 10_000;
 const WAL_BYTES_MAX: i64 = 1024 * 1024 * 1024;
 
 /// The indexes, what creates each, and whether nothing works without it.
-const EXPECTED: [(&str, &str, bool); 4] = [
+const EXPECTED: [(&str, &str, bool); 5] = [
     ("idx_outbox_due", "(available_at, id) WHERE status = 'PENDING'", true),
     ("idx_outbox_pending", "(created_at) WHERE status = 'PENDING'", false),
+    ("idx_outbox_failing", "(available_at, id) WHERE status = 'PENDING' AND attempt_count >= 3", false),
     ("idx_outbox_failed", "(created_at) WHERE status = 'FAILED'", false),
     ("idx_outbox_published", "(published_at) WHERE status = 'PUBLISHED'", false),
 ];
@@ -83,6 +85,16 @@ pub(super) fn tls(server: &Server) -> Finding {
     }
 }
 
+pub(super) fn encoding(server: &Server) -> Finding {
+    match server.encoding.as_str() {
+        UTF8 => ENCODING.ok(UTF8),
+        encoding => ENCODING.warning(
+            format!("server_encoding is {encoding}"),
+            "dump it, and restore it into a database made with: CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0",
+        ),
+    }
+}
+
 pub(super) fn migrations(states: &[MigrationState]) -> Finding {
     let missing: Vec<String> =
         states.iter().filter(|state| !state.applied).map(|state| format!("{:04}", state.migration.version)).collect();
@@ -129,13 +141,29 @@ pub(super) fn indexes(found: &[Index]) -> Finding {
 }
 
 pub(super) fn privileges(privileges: &Privileges) -> Finding {
-    let Privileges { role, missing } = privileges;
-    if missing.is_empty() {
+    let Privileges { role, missing, without_policy, conditional_policies } = privileges;
+    let named = identifier(role);
+    let grants = missing.iter().map(|privilege| format!("GRANT {privilege} TO {named};"));
+    let policies = without_policy.iter().map(|command| {
+        format!("CREATE POLICY outbox_relay_{command} ON outbox_events FOR {command} TO {named} USING (true);")
+    });
+    let fixes: Vec<String> = grants.chain(policies).collect();
+    if fixes.is_empty() && !conditional_policies.is_empty() {
+        return PRIVILEGES.warning(
+            format!(
+                "role {role} sees events only where these policies of row security let it, and what they hide is neither claimed \
+                 nor counted: {}",
+                conditional_policies.join(", ")
+            ),
+            format!("CREATE POLICY outbox_relay ON outbox_events TO {named} USING (true) WITH CHECK (true);"),
+        );
+    }
+    if fixes.is_empty() {
         return PRIVILEGES.ok(format!("role {role} may do what the relay does"));
     }
-    let grants: Vec<String> =
-        missing.iter().map(|privilege| format!("GRANT {privilege} TO {};", identifier(role))).collect();
-    PRIVILEGES.error(format!("role {role} lacks {}", missing.join(", ")), grants.join("\n"))
+    let policy = |command| format!("a policy for {command} on outbox_events, whose row security hides every event");
+    let lacks: Vec<String> = missing.iter().cloned().chain(without_policy.iter().map(policy)).collect();
+    PRIVILEGES.error(format!("role {role} lacks {}", lacks.join(", ")), fixes.join("\n"))
 }
 
 pub(super) fn durability(server: &Server) -> Finding {
@@ -211,27 +239,57 @@ pub(super) fn horizon(holders: &[Holder], longer_than: Duration) -> Vec<Finding>
 }
 
 fn holder(holder: &Holder) -> Finding {
+    let mut fix = end(holder);
+    if holder.prepared.is_none() {
+        fix += "\nALTER SYSTEM SET idle_in_transaction_session_timeout = '5min';\nSELECT pg_reload_conf();";
+    }
+    HORIZON.warning(who(holder), fix)
+}
+
+/// Says whose transaction it is, and how old.
+fn who(holder: &Holder) -> String {
     let age = holder.age.map_or("an age that this role may not see".to_owned(), span);
     let since = holder.transactions.map_or(String::new(), |count| format!(", {count} transactions began since"));
     if let Some(name) = &holder.prepared {
-        let name = name.replace('\'', "''");
-        return HORIZON.warning(
-            format!("prepared transaction '{name}' of role {} is {age} old{since}", holder.role),
-            format!("COMMIT PREPARED '{name}';\n-- or\nROLLBACK PREPARED '{name}';"),
-        );
+        return format!("prepared transaction '{}' of role {} is {age} old{since}", quoted(name), holder.role);
     }
-    let pid = holder.pid.unwrap_or_default();
-    let found = format!(
-        "pid {pid}, role {}, application {:?}, {}: a transaction of {age}{since}; its query begins: {}",
+    format!(
+        "pid {}, role {}, application {:?}, {}: a transaction of {age}{since}; its query begins: {}",
+        holder.pid.unwrap_or_default(),
         holder.role,
         holder.application,
         if holder.state.is_empty() { "state hidden" } else { &holder.state },
         query_start(&holder.query),
-    );
-    HORIZON.warning(
-        found,
-        format!("SELECT pg_terminate_backend({pid});\nALTER SYSTEM SET idle_in_transaction_session_timeout = '5min';\nSELECT pg_reload_conf();"),
     )
+}
+
+/// Says what ends the transaction.
+fn end(holder: &Holder) -> String {
+    match &holder.prepared {
+        Some(name) => {
+            let name = quoted(name);
+            format!("COMMIT PREPARED '{name}';\n-- or\nROLLBACK PREPARED '{name}';")
+        }
+        None => format!("SELECT pg_terminate_backend({});", holder.pid.unwrap_or_default()),
+    }
+}
+
+fn quoted(name: &str) -> String {
+    name.replace('\'', "''")
+}
+
+pub(super) fn locks(locks: &[TableLock]) -> Vec<Finding> {
+    if locks.is_empty() {
+        return vec![LOCKS.ok("there are none")];
+    }
+    let finding = |lock: &TableLock| {
+        let does = if lock.granted { "holds" } else { "waits, and everybody else behind it, for" };
+        LOCKS.error(
+            format!("somebody {does} a lock on the table ({}): {}", lock.mode, who(&lock.holder)),
+            end(&lock.holder),
+        )
+    };
+    locks.iter().map(finding).collect()
 }
 
 /// Shows how a query begins, up to its first literal: that may be a password or somebody's data.
@@ -322,6 +380,7 @@ mod tests {
             connections_used: 10,
             client: Some("10.0.0.7".into()),
             tls: true,
+            encoding: UTF8.into(),
         }
     }
 
@@ -329,7 +388,7 @@ mod tests {
     fn every_property_of_a_server_has_a_judgement() {
         type Judge = fn(&Server) -> Finding;
         type Change = fn(&mut Server);
-        let table: [(Judge, Change, _); 18] = [
+        let table: [(Judge, Change, _); 20] = [
             (version, |_| {}, Ok),
             (version, |server| server.version_number = 140_011, Warning),
             (version, |server| server.version_number = 120_022, Error),
@@ -337,6 +396,8 @@ mod tests {
             (tls, |server| server.tls = false, Warning),
             (tls, |server| (server.tls, server.client) = (false, Some("127.0.0.1".into())), Ok),
             (tls, |server| (server.tls, server.client) = (false, None), Ok),
+            (encoding, |_| {}, Ok),
+            (encoding, |server| server.encoding = "LATIN1".into(), Warning),
             (durability, |_| {}, Ok),
             (durability, |server| server.fsync = false, Error),
             (durability, |server| server.full_page_writes = false, Error),
@@ -383,7 +444,7 @@ mod tests {
         let mut all = vec![index("outbox_events_pkey", true)];
         all.extend(EXPECTED.map(|(name, ..)| index(name, true)));
         assert_eq!(indexes(&all).severity, Ok);
-        for (at, severity) in [(0, Error), (1, Error), (2, Warning), (3, Warning), (4, Warning)] {
+        for (at, severity) in [(0, Error), (1, Error), (2, Warning), (3, Warning), (4, Warning), (5, Warning)] {
             let mut without = all.clone();
             let missing = without.remove(at).name;
             let finding = indexes(&without);
@@ -399,10 +460,20 @@ mod tests {
     fn a_missing_privilege_comes_with_its_grant() {
         let missing =
             vec!["SELECT ON outbox_events".to_owned(), "UPDATE (status, available_at) ON outbox_events".to_owned()];
-        let finding = privileges(&Privileges { role: "the \"relay\"".into(), missing });
+        let finding = privileges(&Privileges {
+            role: "the \"relay\"".into(),
+            missing,
+            without_policy: vec!["UPDATE".into()],
+            conditional_policies: vec![],
+        });
         assert_eq!(finding.severity, Error);
+        assert!(finding.found.contains("a policy for UPDATE on outbox_events"), "{finding:?}");
         assert!(
-            finding.fix.ends_with("GRANT UPDATE (status, available_at) ON outbox_events TO \"the \"\"relay\"\"\";")
+            finding.fix.ends_with(
+                "GRANT UPDATE (status, available_at) ON outbox_events TO \"the \"\"relay\"\"\";\n\
+                 CREATE POLICY outbox_relay_UPDATE ON outbox_events FOR UPDATE TO \"the \"\"relay\"\"\" USING (true);"
+            ),
+            "{finding:?}"
         );
     }
 

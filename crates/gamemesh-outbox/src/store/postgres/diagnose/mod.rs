@@ -7,17 +7,22 @@ mod judge;
 pub use self::checks::CHECKS;
 use async_trait::async_trait;
 
-use self::checks::{CLOCK, CONNECTION, HORIZON, INDEXES, POOLER, PRIVILEGES, SCHEMA, SLOTS, VACUUM};
+use self::checks::{
+    CLOCK, CONNECTION, DUE_LATER, FAILING, HORIZON, INDEXES, LOCKS, POOLER, PRIVILEGES, SCHEMA, SLOTS, VACUUM,
+};
 use super::PostgresStore;
 use super::error::one_line;
-use crate::diagnosis::{Check, Demands, Diagnose, Finding};
+use super::readers;
+use crate::diagnosis::{Check, Demands, Diagnose, Finding, Severity};
+use crate::store::examine::{self, Now};
+use crate::store::overview::Overviews;
 use crate::store::schema::Schema;
-use crate::store::{HealthCheck, StoreError, StoreErrorKind};
+use crate::store::{StoreError, StoreErrorKind};
 
 #[async_trait]
 impl Diagnose for PostgresStore {
     async fn reach(&self) -> Result<(), String> {
-        self.check().await
+        self.answers().await.map_err(|error| one_line(&error))
     }
 
     async fn diagnose(&self, demands: &Demands) -> Vec<Finding> {
@@ -28,27 +33,37 @@ impl Diagnose for PostgresStore {
             Err(error) => {
                 let fix =
                     "start the server, or correct POSTGRES_DSN or DATABASE_URL; `psql` with the same string says more";
-                return vec![CONNECTION.error(one_line(&error), fix)];
+                let said = one_line(&error);
+                let (problem, fix) = said.split_once("; hint: ").unwrap_or((&said, fix));
+                return vec![CONNECTION.error(problem, fix)];
             }
         };
         let mut findings = vec![judge::connection(&server)];
         findings.push(judge::version(&server));
         findings.extend(or_unknown(&POOLER, pooler.map(|pooler| vec![judge::pooler(&pooler)])));
         findings.push(judge::tls(&server));
-        findings.push(self.schema().await);
+        findings.push(judge::encoding(&server));
+        let schema = self.schema().await;
         let (indexes, privileges) = (self.indexes().await, self.privileges(demands.deletes).await);
-        findings.extend(or_unknown(&INDEXES, indexes.map(|found| vec![judge::indexes(&found)])));
-        findings.extend(or_unknown(&PRIVILEGES, privileges.map(|found| vec![judge::privileges(&found)])));
+        // Without the table neither can be repaired before the schema is.
+        let no_table = schema.severity == Severity::Error && indexes.as_ref().is_ok_and(Vec::is_empty);
+        findings.push(schema);
+        if !no_table {
+            findings.extend(or_unknown(&INDEXES, indexes.map(|found| vec![judge::indexes(&found)])));
+            findings.extend(or_unknown(&PRIVILEGES, privileges.map(|found| vec![judge::privileges(&found)])));
+        }
         findings.push(judge::durability(&server));
         findings.push(judge::producers_commits(&server));
         findings.push(judge::writable(&server));
-        findings.push(judge::headroom(&server, self.config.connections));
+        findings.push(judge::headroom(&server, self.config.connections + readers::CONNECTIONS));
         let skew = self.clock_skew().await;
         findings.extend(or_unknown(&CLOCK, skew.map(|skew| vec![judge::clock(skew)])));
+        findings.extend(or_unknown(&LOCKS, self.locks().await.map(|found| judge::locks(&found))));
         let holders = self.holders(demands.long_transaction).await;
         findings
             .extend(or_unknown(&HORIZON, holders.map(|holders| judge::horizon(&holders, demands.long_transaction))));
         findings.extend(or_unknown(&SLOTS, self.slots().await.map(|slots| judge::slots(&slots))));
+        findings.extend(self.waiting().await);
         findings
             .extend(or_unknown(&VACUUM, self.table().await.map(|table| vec![judge::vacuum(table, server.autovacuum)])));
         findings
@@ -65,6 +80,18 @@ impl PostgresStore {
             Ok(states) => judge::migrations(&states),
             Err(error) if error.kind() == StoreErrorKind::Unusable => judge::unusable_schema(&error.to_string()),
             Err(error) => unknown(&SCHEMA, &error),
+        }
+    }
+}
+
+impl PostgresStore {
+    /// Examines events that wait for a reason.
+    async fn waiting(&self) -> Vec<Finding> {
+        match self.overview(1).await {
+            Ok(seen) => {
+                vec![examine::failing(&FAILING, &seen), examine::due_later(&DUE_LATER, &seen, Now("now()"))]
+            }
+            Err(error) => vec![unknown(&FAILING, &error), unknown(&DUE_LATER, &error)],
         }
     }
 }

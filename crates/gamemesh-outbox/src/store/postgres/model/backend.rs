@@ -6,20 +6,18 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::sleep;
 
-use super::super::place::QueuePlace;
+use super::super::place::{Part, QueuePlace};
 use super::super::position::Looking;
-use super::super::table::Waited;
+use super::super::server_time::ServerTime;
+use super::super::table::{Held, Seen};
 use super::fault::Fault;
 use super::row::ModelRow;
 use super::server::Server;
 use super::world::World;
-use crate::store::{ClaimLimit, Route};
+use crate::store::ClaimLimit;
 
 /// A statement on its way. Says whether the connection outlives it.
 pub(super) type Statement = Pin<Box<dyn Future<Output = bool> + Send>>;
-
-/// The shortest pause between two looks of a wait. Longer than on a server: only the time that a run takes depends on it.
-const PAUSE_MIN_MS: f64 = 20.0;
 
 /// The server's side of a connection.
 #[derive(Clone)]
@@ -49,42 +47,21 @@ impl Backend {
         self.server(Server::close);
     }
 
-    /// `outbox_wait_for_due`.
-    pub(super) async fn wait(self, at_most: Duration, looking: Looking, except: Vec<Route>) -> Result<Waited, Fault> {
-        let now = || self.server(|server, _| server.now());
-        let ms = |us: i64| us as f64 / 1000.0;
-        let (at_most_ms, quiet_ms) = (at_most.as_millis() as f64, looking.quiet.as_millis() as f64);
-        let began = now();
-        let mut start_at = began + i64::try_from(looking.start_in.as_millis()).expect("a run is short") * 1000;
-        let mut start_look = None;
-        loop {
-            let looked = now();
-            let from_start = looked >= start_at;
-            let from = if from_start { QueuePlace::START } else { looking.after };
-            self.walk(from).await;
-            let found = self.server(|server, connection| server.first_due(connection, looked, from, &except))?;
-            if found.is_some() {
-                return Ok(Waited { found, start_look });
-            }
-            let look_us = now() - looked;
-            if from_start {
-                start_look = Some(Duration::from_micros(look_us.unsigned_abs()));
-                start_at = now() + 20 * look_us;
-            }
-            let waited_ms = ms(now() - began);
-            if waited_ms >= at_most_ms {
-                return Ok(Waited { found, start_look });
-            }
-            let rarely = PAUSE_MIN_MS.max((quiet_ms + waited_ms) / 50.0).max(ms(look_us) / 50.0);
-            let pause_ms = rarely.min(PAUSE_MIN_MS.max(at_most_ms / 40.0)).min(at_most_ms - waited_ms);
-            sleep(Duration::from_secs_f64(pause_ms / 1000.0)).await;
-        }
+    /// `look_for_due.sql`.
+    pub(super) async fn look(self, looking: Looking, limit: ClaimLimit) -> Result<Seen, Fault> {
+        let began = self.server(|server, _| server.now());
+        let from = if looking.from_start { QueuePlace::START } else { looking.after };
+        self.walk(Part::behind(from)).await;
+        Ok(self.server(|server, connection| {
+            let found = server.first_due(connection, began, from, &limit);
+            Seen { found, at: ServerTime::at(server.now()) }
+        }))
     }
 
     /// `outbox_claim`: walks, locks, and writes out.
     pub(super) async fn claim(self, from: QueuePlace, limit: ClaimLimit) -> Result<Vec<ModelRow>, Fault> {
         let began = self.server(|server, _| server.now());
-        self.walk(from).await;
+        self.walk_in_time(Part::behind(from)).await?;
         let rows = self.server(|server, connection| server.claim(connection, began, from, &limit))?;
         for _ in &rows {
             pause(self.world.plan.write).await;
@@ -92,9 +69,31 @@ impl Backend {
         Ok(rows)
     }
 
-    async fn walk(&self, from: QueuePlace) {
-        let dead = self.server(|server, _| server.dead_after(from));
-        pause(dead * self.world.plan.walk).await;
+    /// `lock_due.sql`.
+    pub(super) async fn hold(self, part: Part, limit: ClaimLimit) -> Result<Vec<Held>, Fault> {
+        let began = self.server(|server, _| server.now());
+        self.walk_in_time(part).await?;
+        self.server(|server, connection| server.hold(connection, began, part, &limit))
+    }
+
+    /// Walks, until the server ends it.
+    async fn walk_in_time(&self, part: Part) -> Result<(), Fault> {
+        let limit = self.world.plan.statement;
+        if self.walks(part) <= limit {
+            self.walk(part).await;
+            return Ok(());
+        }
+        pause(limit).await;
+        self.server(Server::abort);
+        Err(Fault::OutOfTime)
+    }
+
+    async fn walk(&self, part: Part) {
+        pause(self.walks(part)).await;
+    }
+
+    fn walks(&self, part: Part) -> Duration {
+        self.server(|server, _| server.dead_in(part)) * self.world.plan.walk
     }
 }
 

@@ -1,15 +1,15 @@
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use super::super::place::{QueuePlace, RowVersion};
-use super::super::position::Looking;
-use super::super::table::{Charged, Columns, Step, Table, TableRow, Waited};
+use super::super::place::{Part, QueuePlace, RowVersion};
+use super::super::position::{Looking, Position};
+use super::super::server_time::ServerTime;
+use super::super::table::{Charged, Columns, Held, Seen, Step, Table, TableRow, Time};
 use super::backend::{Backend, Statement};
 use super::fault::Fault;
 use super::row::ModelRow;
@@ -17,20 +17,22 @@ use super::rules::Mistake;
 use super::server::Server;
 use super::watch::Watch;
 use super::world::{Fate, World};
-use crate::store::{ClaimLimit, OnPublished, Route};
+use crate::store::{ClaimLimit, OnPublished, StoreError, StoreErrorKind};
 
 /// The table, over a connection to the server of a model.
 pub(super) struct ModelTable {
     backend: Backend,
+    /// That of its replica.
+    position: Position,
     statements: UnboundedSender<Statement>,
 }
 
 impl ModelTable {
-    pub(super) fn connect(world: &Arc<World>, connection: u32) -> Self {
+    pub(super) fn connect(world: &Arc<World>, connection: u32, position: &Position) -> Self {
         let (statements, received) = unbounded_channel();
         let backend = Backend { world: Arc::clone(world), connection };
         tokio::spawn(backend.clone().serve(received));
-        Self { backend, statements }
+        Self { backend, position: position.clone(), statements }
     }
 
     /// Has the server do `work` after what it was asked before, if nothing happens to it.
@@ -47,9 +49,9 @@ impl ModelTable {
                     sleep(delay).await;
                     work.await
                 }
-                Fate::Cancelled => {
+                Fate::Ended(fault) => {
                     backend.server(Server::abort);
-                    Err(Fault::Many)
+                    Err(fault)
                 }
                 Fate::Cut => return false,
                 Fate::AnswerLost => {
@@ -85,15 +87,37 @@ impl Table for ModelTable {
     type Row = ModelRow;
     type Failure = Fault;
 
-    async fn begin(&self, lifetime: Duration) -> Result<(), Fault> {
+    async fn look(&self, looking: &Looking, limit: &ClaimLimit) -> Result<Seen, Fault> {
+        if self.makes(Mistake::WaitsInTransaction) {
+            self.run(|server, connection| server.begin(connection, 1_000_000)).await?;
+        }
+        let (began, from_start) = (Instant::now(), looking.from_start);
+        let hurries = from_start && self.position.knows_a_place();
+        self.watch(|watch, connection| watch.waiter_looks(connection, hurries));
+        let (looking, limit) = (*looking, limit.clone());
+        let seen = self.ask(move |backend| backend.look(looking, limit)).await?;
+        self.watch(|watch, connection| {
+            watch.waiter_looked(connection, from_start, began.elapsed(), seen.found.is_some())
+        });
+        Ok(seen)
+    }
+
+    async fn now(&self) -> Result<ServerTime, Fault> {
+        self.run(|server, _| Ok(ServerTime::at(server.now()))).await
+    }
+
+    async fn begin(&self, time: Time) -> Result<(), Fault> {
         self.watch(Watch::look_begins);
-        let lifetime = i64::try_from(lifetime.as_micros()).expect("a run is short");
+        let lifetime = i64::try_from(time.idle.as_micros()).expect("a run is short");
         self.run(move |server, connection| server.begin(connection, lifetime)).await
     }
 
     async fn step(&self, step: Step) -> Result<(), Fault> {
-        let forward = step == Step::BackBeforeRow && self.makes(Mistake::NoSavepoint);
-        let step = if forward { Step::AfterRow } else { step };
+        let step = match step {
+            Step::BackBeforeRow if self.makes(Mistake::NoSavepoint) => Step::AfterRow,
+            Step::BackBeforeWrite if self.makes(Mistake::NoWayBackFromAWrite) => Step::AfterWrite,
+            step => step,
+        };
         let held = self.backend.server(|server, connection| server.held(connection));
         self.run(move |server, connection| server.step(connection, step)).await?;
         self.watch(|watch, connection| match step {
@@ -106,26 +130,23 @@ impl Table for ModelTable {
         Ok(())
     }
 
-    async fn wait(&self, at_most: Duration, looking: &Looking, except: &[Route]) -> Result<Waited, Fault> {
-        self.watch(|watch, connection| watch.look_waits(connection, looking.start_in));
-        let (looking, except) = (*looking, except.to_vec());
-        let waited = self.ask(move |backend| backend.wait(at_most, looking, except)).await?;
-        self.watch(|watch, connection| watch.look_waited(connection, waited.start_look, waited.found.is_some()));
-        Ok(waited)
-    }
-
     async fn claim(&self, limit: &ClaimLimit, from: QueuePlace) -> Result<Vec<ModelRow>, Fault> {
-        let first = self.watch(|watch, connection| watch.look_asks(connection, from));
+        let (sweeping, placed) = (self.position.is_sweeping(), self.position.knows_a_place());
+        let first = self.watch(|watch, connection| watch.look_asks(connection, from, sweeping, placed));
         if !first && self.makes(Mistake::OneLookIsEnough) {
             return Ok(Vec::new());
         }
         let mut limit = limit.clone();
         if self.makes(Mistake::PausesIgnored) {
             limit.except.clear();
+            limit.except_ids.clear();
         }
         let rows = self.ask(move |backend| backend.claim(from, limit)).await;
-        let mut rows =
-            rows.map_err(|fault| if self.makes(Mistake::RowsAreNotSuspected) { Fault::Other } else { fault })?;
+        let mut rows = rows.map_err(|fault| match fault {
+            Fault::OutOfTime if self.makes(Mistake::TimeTeachesNothing) => Fault::Other,
+            Fault::Row | Fault::Many if self.makes(Mistake::RowsAreNotSuspected) => Fault::Other,
+            fault => fault,
+        })?;
         self.watch(Watch::look_is_answered);
         for row in &mut rows {
             row.lies_far_away = row.is_beyond() && self.makes(Mistake::NoWayBack);
@@ -134,10 +155,10 @@ impl Table for ModelTable {
         Ok(rows)
     }
 
-    async fn hold(&self, limit: &ClaimLimit) -> Result<Vec<Uuid>, Fault> {
-        self.watch(Watch::look_goes_row_by_row);
+    async fn hold(&self, limit: &ClaimLimit, part: Part, _: Time) -> Result<Vec<Held>, Fault> {
+        self.watch(|watch, connection| watch.look_goes_row_by_row(connection, part));
         let limit = limit.clone();
-        let held = self.run(move |server, connection| server.hold(connection, &limit)).await?;
+        let held = self.ask(move |backend| backend.hold(part, limit)).await?;
         self.watch(Watch::look_is_answered);
         Ok(held)
     }
@@ -169,5 +190,21 @@ impl Table for ModelTable {
         self.run(move |server, connection| server.defer(connection, &ids, &waits_us)).await
     }
 
-    fn give_back(self) {}
+    async fn withhold(&self, ids: &[Uuid], _: &[String], waits_us: &[i64]) -> Result<u64, Fault> {
+        let (ids, waits_us) = (ids.to_vec(), waits_us.to_vec());
+        self.run(move |server, connection| server.withhold(connection, &ids, &waits_us)).await
+    }
+
+    /// Nobody settles again in a model: no other connection is to be had.
+    async fn hold_again(&self, _: &[Uuid]) -> Result<Vec<(RowVersion, Uuid)>, Fault> {
+        Err(Fault::Other)
+    }
+
+    async fn reconnect(self) -> Result<Self, StoreError> {
+        Err(StoreError::new(StoreErrorKind::Unavailable, "no other connection"))
+    }
+
+    fn give_back(self) {
+        self.backend.server(Server::give_back);
+    }
 }

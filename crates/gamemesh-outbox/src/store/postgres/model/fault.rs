@@ -5,8 +5,12 @@ use super::super::error::Failure;
 pub(super) enum Fault {
     #[error("a row cannot be read")]
     Row,
-    #[error("it took too long")]
+    #[error("there is no room for so much")]
     Many,
+    #[error("a row cannot be written")]
+    Refused,
+    #[error("it took too long")]
+    OutOfTime,
     #[error("the connection or the transaction is gone")]
     Other,
 }
@@ -18,6 +22,18 @@ impl Failure for Fault {
 
     fn may_fall_on_rows(&self) -> bool {
         matches!(self, Self::Row | Self::Many)
+    }
+
+    fn is_of_the_write(&self) -> bool {
+        *self == Self::Refused
+    }
+
+    fn is_of_the_encoding(&self) -> bool {
+        false
+    }
+
+    fn ran_out_of_time(&self) -> bool {
+        *self == Self::OutOfTime
     }
 
     fn cause(self) -> Box<dyn std::error::Error + Send + Sync> {

@@ -4,8 +4,10 @@ use fastrand::Rng;
 use uuid::Uuid;
 
 use super::super::table::Columns;
-use super::row::{PAYLOAD_MAX, Row, State};
+use super::row::{PAYLOAD_MAX, Row, State, Writable};
 use crate::store::Route;
+
+pub(super) const POLL_INTERVAL_MAX: Duration = Duration::from_millis(1500);
 
 /// What a seed decides before a run.
 pub(super) struct Plan {
@@ -15,6 +17,8 @@ pub(super) struct Plan {
     pub(super) bytes: u64,
     pub(super) event_bytes: u64,
     pub(super) lifetime: Duration,
+    /// How long the server lets a statement run.
+    pub(super) statement: Duration,
     pub(super) poll_interval: Duration,
     /// How long publishing takes, at most, in milliseconds.
     pub(super) publish: u64,
@@ -52,10 +56,16 @@ impl Plan {
             bytes: rng.u64(50..=400),
             event_bytes: rng.u64(100..=PAYLOAD_MAX as u64),
             lifetime: Duration::from_millis(rng.u64(500..=2000)),
-            poll_interval: Duration::from_millis(rng.u64(100..=1500)),
+            statement: Duration::from_millis(rng.u64(600..=2000)),
+            poll_interval: Duration::from_millis(rng.u64(100..=POLL_INTERVAL_MAX.as_millis() as u64)),
             publish: rng.choice([0, 2, 20, 100]).expect("one of them"),
             keeps_dead,
-            walk: Duration::from_micros(if keeps_dead { rng.u64(0..=5000) } else { 0 }),
+            walk: Duration::from_micros(match rng.u32(0..4) {
+                _ if !keeps_dead => 0,
+                // What became due in the same instant can be walked over in one statement: no bite is smaller.
+                0 => rng.u64(10_000..=20_000),
+                _ => rng.u64(0..=5000),
+            }),
             write: Duration::from_micros(if rng.u32(0..3) == 0 { rng.u64(0..=20_000) } else { 0 }),
             faults: if rng.bool() { rng.u32(0..=50) } else { 0 },
             late: if rng.bool() { rng.u32(0..=3000) } else { 0 },
@@ -70,6 +80,7 @@ impl Plan {
 fn producers(rng: &mut Rng) -> Vec<Producer> {
     let until = rng.choice([100, 2000, 4000]).expect("one of them");
     let unreadable = if rng.u32(0..4) == 0 { rng.u32(0..=20) } else { 0 };
+    let unwritable = if rng.u32(0..8) == 0 { rng.choice([3, 20, 100]).expect("one of them") } else { 0 };
     let mut rows = 0;
     let producer = |_| {
         let begins_at = rng.i64(0..=until);
@@ -82,7 +93,7 @@ fn producers(rng: &mut Rng) -> Vec<Producer> {
                 1 => rng.i64(0..=3000),
                 _ => 0,
             };
-            row(rng, rows, (begins_at + shift) * 1000, unreadable)
+            row(rng, rows, (begins_at + shift) * 1000, unreadable, unwritable)
         });
         let rows = rows.collect();
         Producer { commits_at: Duration::from_millis((begins_at + takes).unsigned_abs()), rows }
@@ -92,9 +103,10 @@ fn producers(rng: &mut Rng) -> Vec<Producer> {
     producers
 }
 
-fn row(rng: &mut Rng, number: u16, available_at: i64, unreadable: u32) -> Row {
+fn row(rng: &mut Rng, number: u16, available_at: i64, unreadable: u32, unwritable: u32) -> Row {
     let mut can_be_read = || rng.u32(0..100) >= unreadable;
-    let readable = Columns { payload: can_be_read(), carrier: can_be_read(), headers: can_be_read() };
+    let readable =
+        Columns { names: can_be_read(), payload: can_be_read(), carrier: can_be_read(), headers: can_be_read() };
     // Their ids say nothing of when they are due.
     let id = Uuid::from_u128(u128::from(rng.u64(..)) << 64 | u128::from(number));
     Row {
@@ -102,6 +114,11 @@ fn row(rng: &mut Rng, number: u16, available_at: i64, unreadable: u32) -> Row {
         route: route(rng.usize(0..ROUTES)),
         payload: if rng.u32(0..5) == 0 { rng.usize(0..=PAYLOAD_MAX) } else { rng.usize(0..=50) },
         headers: rng.u64(0..=10),
+        writable: match rng.u32(0..100) {
+            drawn if drawn >= unwritable => Writable::All,
+            drawn if drawn % 2 == 0 => Writable::NoMark,
+            _ => Writable::Nothing,
+        },
         readable,
         available_at,
         state: State::Pending,

@@ -1,12 +1,16 @@
+use std::future::ready;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
 
 use super::super::claim::PostgresClaim;
 use super::super::position::Position;
+use super::super::table::Time;
+use super::super::wait::wait;
 use super::connection::ModelTable;
 use super::plan::{ROUTES, route};
 use super::row::{State, bytes};
@@ -16,7 +20,7 @@ use crate::event::Event;
 use crate::store::{Claim, ClaimLimit, OnPublished, Outcome, SettlePolicy};
 
 const POLICY: SettlePolicy = SettlePolicy { attempts_max: 0, on_published: OnPublished::Mark };
-/// The pause after a claim that failed.
+/// The pause after a claim that failed, or that left something unwritten.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A relay in so far as it claims and settles: one worker at a time claims, unless claims are long.
@@ -60,7 +64,11 @@ impl Replica {
             let large = self.large.try_acquire().ok();
             let limit = self.limit(large.is_some());
             let wait = if self.more_due.load(Ordering::Relaxed) { Duration::ZERO } else { poll_interval };
-            let opened = self.open(&limit, wait).await;
+            let opened = match self.wait(&limit, wait).await {
+                Ok(true) => self.open(&limit).await,
+                Ok(false) => Ok(None),
+                Err(failed) => Err(failed),
+            };
             let more_due = matches!(&opened, Ok(Some(held)) if held.claim.more_due());
             self.more_due.store(more_due, Ordering::Relaxed);
             match opened {
@@ -86,6 +94,7 @@ impl Replica {
     fn limit(&self, any_size: bool) -> ClaimLimit {
         let plan = &self.world.plan;
         let paused = self.world.trouble(100).then(|| route(self.world.rng().usize(0..ROUTES)));
+        let excepted = if self.world.trouble(100) { self.world.any_id() } else { None };
         ClaimLimit {
             events: plan.events,
             bytes: plan.bytes,
@@ -93,26 +102,56 @@ impl Replica {
             event_bytes: plan.event_bytes,
             lifetime: plan.lifetime,
             except: paused.into_iter().collect(),
+            except_ids: excepted.into_iter().collect(),
         }
     }
 
-    async fn open(&self, limit: &ClaimLimit, wait: Duration) -> Result<Option<Held>, Failed> {
+    /// Waits for something to claim.
+    async fn wait(&self, limit: &ClaimLimit, at_most: Duration) -> Result<bool, Failed> {
+        if at_most.is_zero() {
+            return Ok(true);
+        }
+        let last = AtomicU32::new(0);
+        let connect = || {
+            let connection = self.world.next_connection();
+            last.store(connection, Ordering::Relaxed);
+            self.errs();
+            self.world.server(|server| server.watch.waits(connection, self.number));
+            ready(Ok(ModelTable::connect(&self.world, connection, &self.position)))
+        };
+        wait(connect, limit, &self.position, at_most).await.map_err(|error| {
+            self.world.server(|server| {
+                if !server.watch.is_blamed(last.load(Ordering::Relaxed)) {
+                    server.watch.broke(Rule::Neighbours, format!("{error:?}"));
+                }
+            });
+            Failed
+        })
+    }
+
+    /// Does wrong what is to be done wrong about the position.
+    fn errs(&self) {
         let now = Instant::now();
         match self.world.mistake {
-            Some(Mistake::NeverFromTheStart) => self.position.waited(now, None, Some(Duration::from_secs(1 << 20))),
-            Some(Mistake::AlwaysFromTheStart) => self.position.forget(now),
+            Some(Mistake::NeverFromTheStart) => self.position.rests(now + Duration::from_secs(1 << 20)),
+            Some(Mistake::AlwaysFromTheStart) => self.position.rests(now),
             _ => {}
         }
+    }
+
+    async fn open(&self, limit: &ClaimLimit) -> Result<Option<Held>, Failed> {
+        self.errs();
         let connection = self.world.next_connection();
         self.world.server(|server| {
             server.watch.tell(|| format!("replica {} opens {connection}: {:?}", self.number, self.position));
             server.watch.opens(connection, self.number);
         });
-        let table = ModelTable::connect(&self.world, connection);
-        let opened = PostgresClaim::open(table, limit, &self.position, wait).await;
+        let table = ModelTable::connect(&self.world, connection, &self.position);
+        let time = Time { idle: limit.lifetime, statement: self.world.plan.statement };
+        let opened = PostgresClaim::open(table, limit, &self.position, time).await;
         self.world.server(|server| match opened {
             Ok((claim, _)) => {
-                server.watch.has_opened(connection, claim.is_some());
+                server.watch.has_opened(connection, claim.is_some(), self.position.is_sweeping());
                 let Some(mut claim) = claim else { return Ok(None) };
                 let events = claim.take_events();
                 server.claimed(connection, &events, limit);
@@ -146,16 +185,28 @@ impl Replica {
         }
         let outcomes: Vec<Outcome> = events.iter().map(|_| self.outcome(plan.misfortune)).collect();
         let settled = Box::new(claim).settle(outcomes.clone(), &POLICY).await;
-        if settled.is_err() || outcomes.contains(&Outcome::Released) {
+        let left = settled.as_ref().is_ok_and(|settled| !settled.unwritten.is_empty());
+        if settled.is_err() || left || outcomes.contains(&Outcome::Released) {
             self.gives_back(connection, &held);
+        }
+        if left {
+            sleep(PAUSE).await;
         }
         let published = events.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Outcome::Published);
         self.world.server(|server| {
             let good = match &settled {
                 Ok(settled) => {
-                    let is_published = |event: &Event| server.rows[server.find(event.id)].state == State::Published;
-                    settled.published == published.clone().count() as u64
-                        && published.into_iter().all(|(event, _)| is_published(event))
+                    let refused: Vec<Uuid> = settled.unwritten.iter().map(|unwritten| unwritten.id).collect();
+                    refused.iter().for_each(|_| server.watch.met("refusals"));
+                    let row = |event: &Event| &server.rows[server.find(event.id)];
+                    let is_as_told = |(event, outcome): (&Event, &Outcome)| {
+                        if refused.contains(&event.id) {
+                            return row(event).writable.refuses(*outcome == Outcome::Published);
+                        }
+                        *outcome != Outcome::Published || row(event).state == State::Published
+                    };
+                    let published = published.filter(|(event, _)| !refused.contains(&event.id)).count();
+                    settled.published == published as u64 && events.iter().zip(&outcomes).all(is_as_told)
                 }
                 Err(_) => server.watch.is_blamed(connection),
             };

@@ -7,7 +7,7 @@ use super::super::server_time::ServerTime;
 use super::super::table::{Columns, TableRow};
 use crate::carrier::Carrier;
 use crate::event::{Event, Headers};
-use crate::store::{Route, payload_too_large};
+use crate::store::{ClaimLimit, Route, payload_too_large};
 
 /// The largest payload.
 pub(super) const PAYLOAD_MAX: usize = 200;
@@ -22,6 +22,7 @@ pub(super) struct Row {
     pub(super) payload: usize,
     /// Bytes of headers and carrier.
     pub(super) headers: u64,
+    pub(super) writable: Writable,
     /// What of it can be read.
     pub(super) readable: Columns,
     pub(super) available_at: i64,
@@ -37,11 +38,31 @@ pub(super) struct Row {
     pub(super) reached_at: i64,
 }
 
+/// What may be written of a row.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Writable {
+    All,
+    /// All but that it was published.
+    NoMark,
+    Nothing,
+}
+
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum State {
     Pending,
     Published,
     Failed,
+}
+
+impl Writable {
+    /// Says whether a change is refused: a mark, or another one.
+    pub(super) fn refuses(self, is_mark: bool) -> bool {
+        match self {
+            Self::All => false,
+            Self::NoMark => is_mark,
+            Self::Nothing => true,
+        }
+    }
 }
 
 impl Row {
@@ -54,12 +75,19 @@ impl Row {
     }
 
     pub(super) fn can_be_read(&self, columns: Columns) -> bool {
-        let Columns { payload, carrier, headers } = self.readable;
-        (payload || !columns.payload) && (carrier || !columns.carrier) && (headers || !columns.headers)
+        let Columns { names, payload, carrier, headers } = self.readable;
+        (names || !columns.names)
+            && (payload || !columns.payload)
+            && (carrier || !columns.carrier)
+            && (headers || !columns.headers)
     }
 
     pub(super) fn can_be_published(&self, event_bytes: u64) -> bool {
         self.payload as u64 <= event_bytes && self.can_be_read(Columns { carrier: false, ..Columns::ALL })
+    }
+
+    pub(super) fn is_excepted(&self, limit: &ClaimLimit) -> bool {
+        limit.except.contains(&self.route) || limit.except_ids.contains(&self.id)
     }
 
     /// Says what it takes of a claim's bytes.

@@ -40,6 +40,7 @@ async fn storm_and_calm(world: &World) {
         world.server(|server| server.insert(producer.rows.clone()));
     }
     world.calms();
+    world.server(|server| server.refuses_nothing = true);
     let calm = Instant::now();
     while world.server(|server| !server.queue.is_empty() && server.watch.broken.is_empty()) {
         sleep(Duration::from_millis(100)).await;

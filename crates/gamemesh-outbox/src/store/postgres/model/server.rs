@@ -3,10 +3,11 @@ use std::collections::BTreeMap;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::super::place::QueuePlace;
+use super::super::place::{Part, QueuePlace};
 use super::super::table::Step;
 use super::fault::Fault;
 use super::row::{Row, State};
+use super::rules::Rule;
 use super::watch::Watch;
 use crate::event::Event;
 use crate::store::ClaimLimit;
@@ -22,25 +23,26 @@ pub(super) struct Server {
     keeps_dead: bool,
     pub(super) transactions: BTreeMap<u32, Transaction>,
     pub(super) watch: Watch,
+    /// Whether every row can be written by now, whatever it is.
+    pub(super) refuses_nothing: bool,
     /// A mistake: rows are claimed whoever holds them.
     pub(super) ignores_locks: bool,
 }
 
 /// A transaction of a connection.
 pub(super) struct Transaction {
-    pub(super) began: i64,
     lifetime: i64,
     /// Since when the server waits for a statement.
     idle_since: Option<i64>,
     aborted: bool,
-    /// Whether there is a point within the transaction to go back to.
-    savepoint: bool,
+    /// How many changes there were at the point within the transaction to go back to, if there is one.
+    savepoint: Option<usize>,
     pub(super) held: Vec<usize>,
     pub(super) changes: Vec<(usize, Change)>,
 }
 
 /// What becomes of a row when its transaction commits.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Change {
     Publish,
     Charge { available_at: i64, failed: bool },
@@ -57,6 +59,7 @@ impl Server {
             keeps_dead,
             transactions: BTreeMap::new(),
             watch: Watch::default(),
+            refuses_nothing: false,
             ignores_locks: false,
         }
     }
@@ -79,9 +82,9 @@ impl Server {
         }
     }
 
-    /// Says over how much a look from a place on walks before it comes to anything.
-    pub(super) fn dead_after(&self, from: QueuePlace) -> u32 {
-        let dead = self.dead.iter().filter(|place| **place >= from).count();
+    /// Says over how much a look at a part of the queue walks before it comes to anything.
+    pub(super) fn dead_in(&self, part: Part) -> u32 {
+        let dead = self.dead.iter().filter(|place| part.contains(**place)).count();
         u32::try_from(dead).expect("a run is short")
     }
 
@@ -108,11 +111,10 @@ impl Server {
 
     pub(super) fn begin(&mut self, connection: u32, lifetime: i64) -> Result<(), Fault> {
         let transaction = Transaction {
-            began: self.now(),
             lifetime,
             idle_since: None,
             aborted: false,
-            savepoint: false,
+            savepoint: None,
             held: Vec::new(),
             changes: Vec::new(),
         };
@@ -125,12 +127,17 @@ impl Server {
         let Some(transaction) = self.transactions.get_mut(&connection) else { return Err(Fault::Other) };
         match step {
             Step::Rollback => self.roll_back(connection, self.now()),
-            Step::BackBeforeRow if transaction.savepoint => {
-                (transaction.aborted, transaction.savepoint) = (false, false);
+            Step::BackBeforeRow | Step::BackBeforeWrite if transaction.savepoint.is_some() => {
+                transaction.aborted = false;
+                transaction.changes.truncate(transaction.savepoint.take().unwrap_or_default());
             }
             _ if transaction.aborted => return Err(Fault::Other),
-            Step::BeforeRow => transaction.savepoint = true,
-            Step::AfterRow | Step::BackBeforeRow => transaction.savepoint = false,
+            Step::BeforeRow | Step::BeforeWrite | Step::BeforeTry => {
+                transaction.savepoint = Some(transaction.changes.len())
+            }
+            Step::AfterRow | Step::BackBeforeRow | Step::AfterWrite | Step::BackBeforeWrite => {
+                transaction.savepoint = None;
+            }
             Step::Commit => self.commit(connection),
         }
         Ok(())
@@ -151,6 +158,13 @@ impl Server {
     /// The connection is gone.
     pub(super) fn close(&mut self, connection: u32) {
         self.roll_back(connection, self.now());
+    }
+
+    /// The connection is free for others to use.
+    pub(super) fn give_back(&mut self, connection: u32) {
+        if self.transactions.contains_key(&connection) {
+            self.watch.broke(Rule::NothingOpen, format!("{connection} is given back in a transaction"));
+        }
     }
 
     fn roll_back(&mut self, connection: u32, at: i64) {

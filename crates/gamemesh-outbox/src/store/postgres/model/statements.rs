@@ -1,33 +1,31 @@
-//! What the statements do: the functions of migrations 0008 and 0009, and the files in `sql`.
+//! What the statements do: the functions of migrations 0008 to 0010, and the files in `sql`.
 
 use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::super::place::{QueuePlace, RowVersion};
+use super::super::place::{Part, QueuePlace, RowVersion};
 use super::super::server_time::ServerTime;
-use super::super::table::{Charged, Columns};
+use super::super::table::{Charged, Columns, Held};
 use super::expect::Look;
 use super::fault::Fault;
 use super::row::{ModelRow, Row, State};
 use super::rules::Rule;
 use super::server::{Change, Server};
-use crate::store::{ClaimLimit, Route};
+use crate::store::ClaimLimit;
 
 impl Server {
-    /// One look of `outbox_wait_for_due`, which began at that time.
+    /// `look_for_due.sql`, which began at that time.
     pub(super) fn first_due(
         &mut self,
         connection: u32,
         began: i64,
         from: QueuePlace,
-        except: &[Route],
-    ) -> Result<Option<ServerTime>, Fault> {
+        limit: &ClaimLimit,
+    ) -> Option<ServerTime> {
         self.expire();
-        self.open(connection)?;
-        let found = self.due(connection, began, began, from, except).next();
-        self.hold_rows(connection, found.as_slice());
-        Ok(found.map(|index| self.rows[index].place().at))
+        let found = self.due(connection, began, Part::behind(from), limit).next();
+        found.map(|index| self.rows[index].place().at)
     }
 
     /// `outbox_claim`, which began at that time.
@@ -38,7 +36,7 @@ impl Server {
         from: QueuePlace,
         limit: &ClaimLimit,
     ) -> Result<Vec<ModelRow>, Fault> {
-        let locked = self.lock(connection, began, began, from, limit)?;
+        let locked = self.lock(connection, began, Part::behind(from), limit)?;
         if !locked.iter().all(|index| self.rows[*index].can_be_read(Columns::ALL)) {
             self.abort(connection);
             return Err(Fault::Row);
@@ -52,11 +50,17 @@ impl Server {
         Ok(rows)
     }
 
-    /// `lock_due.sql`.
-    pub(super) fn hold(&mut self, connection: u32, limit: &ClaimLimit) -> Result<Vec<Uuid>, Fault> {
-        let due_by = self.open(connection)?.began;
-        let locked = self.lock(connection, self.now(), due_by, QueuePlace::START, limit)?;
-        Ok(locked.into_iter().map(|index| self.rows[index].id).collect())
+    /// `lock_due.sql`, which began at that time.
+    pub(super) fn hold(
+        &mut self,
+        connection: u32,
+        began: i64,
+        part: Part,
+        limit: &ClaimLimit,
+    ) -> Result<Vec<Held>, Fault> {
+        let locked = self.lock(connection, began, part, limit)?;
+        let held = |row: &Row| Held { place: row.place(), version: row.row_version() };
+        Ok(locked.into_iter().map(|index| held(&self.rows[index])).collect())
     }
 
     /// `read_one.sql`.
@@ -87,6 +91,7 @@ impl Server {
     ) -> Result<Vec<Charged>, Fault> {
         let now = self.now();
         let mut charged = Vec::new();
+        self.open(connection)?;
         for (&id, wait_us) in ids.iter().zip(waits_us) {
             let index = self.find(id);
             let failed = attempts_max > 0 && self.rows[index].attempts + 1 >= attempts_max;
@@ -104,7 +109,18 @@ impl Server {
         self.change(connection, &found, |index| Change::Defer { available_at: now + waits[&index] })
     }
 
+    /// `withhold.sql`.
+    pub(super) fn withhold(&mut self, connection: u32, ids: &[Uuid], waits_us: &[i64]) -> Result<u64, Fault> {
+        self.defer(connection, ids, waits_us)
+    }
+
     fn change(&mut self, connection: u32, found: &[usize], change: impl Fn(usize) -> Change) -> Result<u64, Fault> {
+        self.open(connection)?;
+        let refuses = |index: &usize| self.rows[*index].writable.refuses(change(*index) == Change::Publish);
+        if !self.refuses_nothing && found.iter().any(refuses) {
+            self.abort(connection);
+            return Err(Fault::Refused);
+        }
         self.open(connection)?.changes.extend(found.iter().map(|index| (*index, change(*index))));
         for row in found.iter().map(|index| &self.rows[*index]) {
             if row.state != State::Pending || row.held_by != Some(connection) {
@@ -114,20 +130,13 @@ impl Server {
         Ok(found.len() as u64)
     }
 
-    /// Locks the oldest rows from a place on that were due at that time.
-    fn lock(
-        &mut self,
-        connection: u32,
-        began: i64,
-        due_by: i64,
-        from: QueuePlace,
-        limit: &ClaimLimit,
-    ) -> Result<Vec<usize>, Fault> {
+    /// Locks the oldest rows of a part of the queue.
+    fn lock(&mut self, connection: u32, began: i64, part: Part, limit: &ClaimLimit) -> Result<Vec<usize>, Fault> {
         self.expire();
         self.open(connection)?;
-        let due = self.due(connection, began, due_by, from, &limit.except);
+        let due = self.due(connection, began, part, limit);
         let locked: Vec<usize> = due.take(limit.events as usize).collect();
-        let look = Look { connection, from, began, at: self.now(), except: &limit.except, locked: &locked };
+        let look = Look { connection, part, began, at: self.now(), limit, locked: &locked };
         self.watch.looked(&look, &mut self.rows);
         self.hold_rows(connection, &locked);
         Ok(locked)
@@ -138,15 +147,18 @@ impl Server {
         &'a self,
         connection: u32,
         began: i64,
-        due_by: i64,
-        from: QueuePlace,
-        except: &'a [Route],
+        part: Part,
+        limit: &'a ClaimLimit,
     ) -> impl Iterator<Item = usize> + 'a {
-        let in_order = self.queue.range(from..).map(|(_, index)| *index);
-        in_order.take_while(move |index| self.rows[*index].available_at <= due_by).filter(move |index| {
+        let in_order = self.queue.range(part.from..).map(|(_, index)| *index);
+        let in_part = in_order.take_while(move |index| {
+            let row = &self.rows[*index];
+            row.available_at <= began && part.contains(row.place())
+        });
+        in_part.filter(move |index| {
             let row = &self.rows[*index];
             let free = row.held_by.is_none_or(|holder| holder == connection) || self.ignores_locks;
-            free && row.committed_at <= began && !except.contains(&row.route)
+            free && row.committed_at <= began && !row.is_excepted(limit)
         })
     }
 

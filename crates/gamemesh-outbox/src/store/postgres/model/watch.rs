@@ -3,8 +3,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::place::QueuePlace;
+use super::super::place::{Part, QueuePlace};
 use super::super::position::{CHEAP, REST_PER_LOOK};
+use super::super::sweep::BITE_MAX;
 use super::row::Row;
 use super::rules::Rule;
 
@@ -22,6 +23,10 @@ pub(super) struct Watch {
     pub(super) given_back: Vec<GivenBack>,
     /// By replica.
     rests: BTreeMap<usize, Rest>,
+    /// Whether any replica had to go back through the queue in bites.
+    pub(super) any_swept: bool,
+    /// The replica of each connection that looks for somebody who waits.
+    waiters: BTreeMap<u32, usize>,
     pub(super) longest_look: Duration,
     pub(super) longest_opening: Duration,
     looks: u64,
@@ -39,10 +44,12 @@ pub(super) struct Opening {
     is_first: bool,
     /// Where that look was asked to begin.
     asked_from: Option<QueuePlace>,
-    /// And where it began.
-    pub(super) from: Option<QueuePlace>,
+    /// And what it looked at.
+    pub(super) part: Option<Part>,
     row_by_row: bool,
-    /// When that look began, the wait before it being over, and when the last statement of it was answered.
+    /// Whether its replica goes back through the queue in bites.
+    pub(super) sweeping: bool,
+    /// When that look began, and when the last statement of it was answered.
     pub(super) began: Option<Instant>,
     answered: Option<Instant>,
 }
@@ -109,8 +116,9 @@ impl Watch {
             look: self.looks,
             is_first: true,
             asked_from: None,
-            from: None,
+            part: None,
             row_by_row: false,
+            sweeping: false,
             began: None,
             answered: None,
         };
@@ -118,15 +126,15 @@ impl Watch {
     }
 
     /// A claim is open, or nothing was due.
-    pub(super) fn has_opened(&mut self, connection: u32, claimed: bool) {
+    pub(super) fn has_opened(&mut self, connection: u32, claimed: bool, sweeps: bool) {
         self.look_is_over(connection);
         self.opening_is_over(connection);
-        let &mut Opening { replica, look, from, .. } = self.opening(connection);
+        let &mut Opening { replica, look, part, sweeping, .. } = self.opening(connection);
         self.met(if claimed { "claims" } else { "looks in vain" });
         let rest = self.rests.entry(replica).or_default();
         rest.placed |= claimed && look >= rest.look;
-        if !claimed && from != Some(QueuePlace::START) {
-            self.broke(Rule::NothingDue, format!("the last look was one from {from:?}"));
+        if !claimed && part != Some(Part::ALL) && !sweeping && !sweeps {
+            self.broke(Rule::NothingDue, format!("the last look was one at {part:?}"));
         }
     }
 
@@ -167,6 +175,35 @@ impl Watch {
         openings.for_each(|opening| opening.is_over = true);
     }
 
+    // --- Those who wait ----------------------------------------------------------------------------------------------
+
+    /// A replica takes a connection for a look.
+    pub(super) fn waits(&mut self, connection: u32, replica: usize) {
+        self.waiters.insert(connection, replica);
+    }
+
+    /// Whoever waits looks, from the start although it knows another place or not.
+    pub(super) fn waiter_looks(&mut self, connection: u32, hurries: bool) {
+        let replica = self.waiters[&connection];
+        if hurries {
+            let rest_until = self.rests.get(&replica).and_then(|rest| rest.until.filter(|_| rest.placed));
+            self.goes_to_start(replica, rest_until);
+        }
+    }
+
+    /// What it found may lie behind the place where the replica looks.
+    pub(super) fn waiter_looked(&mut self, connection: u32, from_start: bool, took: Duration, found: bool) {
+        let replica = self.waiters[&connection];
+        if found {
+            self.rests.entry(replica).or_default().until = None;
+            return;
+        }
+        self.met("looks in vain");
+        if from_start {
+            self.look_took(replica, QueuePlace::START, took);
+        }
+    }
+
     // --- Looks -------------------------------------------------------------------------------------------------------
 
     /// A transaction begins, for a look or for another way to do it.
@@ -174,28 +211,12 @@ impl Watch {
         self.opening(connection).began.get_or_insert(Instant::now());
     }
 
-    pub(super) fn look_waits(&mut self, connection: u32, start_in: Duration) {
-        self.opening(connection).began = None;
-        self.goes_to_start(connection, start_in);
-    }
-
-    /// The wait before a look is over. What it found may lie behind the place where the replica looks.
-    pub(super) fn look_waited(&mut self, connection: u32, start_look: Option<Duration>, found: bool) {
-        let opening = self.opening(connection);
-        opening.began = Some(Instant::now());
-        let replica = opening.replica;
-        if let Some(took) = start_look {
-            self.look_took(replica, QueuePlace::START, took);
-        }
-        if found {
-            self.rests.entry(replica).or_default().until = None;
-        }
-    }
-
     /// A claim is asked for. Says whether it is the first of an opening.
-    pub(super) fn look_asks(&mut self, connection: u32, from: QueuePlace) -> bool {
+    pub(super) fn look_asks(&mut self, connection: u32, from: QueuePlace, sweeping: bool, placed: bool) -> bool {
         let next = self.looks + 1;
+        self.any_swept |= sweeping;
         let opening = self.opening(connection);
+        opening.sweeping = sweeping;
         opening.asked_from = Some(from);
         if !opening.is_first {
             opening.look = next;
@@ -203,25 +224,33 @@ impl Watch {
             return false;
         }
         if from == QueuePlace::START {
-            self.goes_to_start(connection, Duration::ZERO);
+            let &mut Opening { replica, rest_until, .. } = self.opening(connection);
+            self.goes_to_start(replica, rest_until.filter(|_| placed));
         } else {
             self.met("looks from a place");
         }
         true
     }
 
-    /// A replica decided to look from the start, or to wait with a look from the start in a while.
-    fn goes_to_start(&mut self, connection: u32, start_in: Duration) {
-        let start_at = Instant::now() + start_in + Duration::from_millis(1);
-        let &mut Opening { replica, rest_until, .. } = self.opening(connection);
+    /// A replica decided to look from the start.
+    fn goes_to_start(&mut self, replica: usize, rest_until: Option<Instant>) {
+        let start_at = Instant::now() + Duration::from_millis(1);
         if let Some(until) = rest_until.filter(|until| start_at < *until) {
             let early = until - start_at;
             self.broke(Rule::Rest, format!("replica {replica} looks from the start {early:?} too early"));
         }
     }
 
-    pub(super) fn look_goes_row_by_row(&mut self, connection: u32) {
-        self.opening(connection).row_by_row = true;
+    pub(super) fn look_goes_row_by_row(&mut self, connection: u32, part: Part) {
+        let opening = self.opening(connection);
+        (opening.row_by_row, opening.part) = (true, Some(part));
+        if part.is_bite() {
+            opening.sweeping = true;
+            let replica = opening.replica;
+            self.any_swept = true;
+            self.rests.entry(replica).or_default().until = None;
+            self.met("bites");
+        }
     }
 
     pub(super) fn look_is_answered(&mut self, connection: u32) {
@@ -242,9 +271,12 @@ impl Watch {
 
     fn look_took(&mut self, replica: usize, from: QueuePlace, took: Duration) {
         self.longest_look = self.longest_look.max(took);
+        self.tell(|| format!("replica {replica} looked from {from:?}: {took:?}"));
         if from == QueuePlace::START {
             let rest = self.rests.entry(replica).or_default();
-            rest.until = (took > CHEAP).then(|| Instant::now() + REST_PER_LOOK * took);
+            // What took longer than any look may is not believed at once, and then there are no more such looks.
+            let believed = if took > BITE_MAX { CHEAP } else { took };
+            rest.until = (took > CHEAP).then(|| Instant::now() + REST_PER_LOOK * believed);
         }
     }
 }

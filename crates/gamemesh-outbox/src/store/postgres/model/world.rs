@@ -4,7 +4,9 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use fastrand::Rng;
+use uuid::Uuid;
 
+use super::fault::Fault;
 use super::plan::Plan;
 use super::rules::Mistake;
 use super::server::Server;
@@ -24,8 +26,8 @@ pub(super) struct World {
 pub(super) enum Fate {
     Well,
     Late(Duration),
-    /// It takes too long, and the server ends it.
-    Cancelled,
+    /// The server ends it.
+    Ended(Fault),
     /// The connection is lost before it.
     Cut,
     /// The connection is lost after it.
@@ -80,6 +82,12 @@ impl World {
         !self.is_calm() && self.rng().u32(0..1000) < per_mille
     }
 
+    /// Draws one of the rows that were inserted so far.
+    pub(super) fn any_id(&self) -> Option<Uuid> {
+        let ids: Vec<Uuid> = self.server(|server| server.rows.iter().map(|row| row.id).collect());
+        self.rng().choice(ids)
+    }
+
     /// Draws what happens to a statement.
     pub(super) fn fate(&self, connection: u32) -> Fate {
         if self.is_calm() {
@@ -90,7 +98,9 @@ impl World {
         let fate = match drawn {
             _ if drawn < faults => Fate::Cut,
             _ if drawn < 2 * faults => Fate::AnswerLost,
-            _ if drawn < 3 * faults => Fate::Cancelled,
+            _ if drawn < 3 * faults => {
+                Fate::Ended(if drawn.is_multiple_of(2) { Fault::OutOfTime } else { Fault::Many })
+            }
             _ if drawn < 4 * faults => Fate::Late(self.millis(1..=10_000)),
             _ if drawn < 4 * faults + late => return Fate::Late(self.millis(1..=5)),
             _ => return Fate::Well,

@@ -1,4 +1,4 @@
--- Claims the oldest due events; migration 0009 says how, and what the parameters are.
+-- Claims the oldest due events; migrations 0009 and 0010 say how, and what the parameters are.
 SELECT place,
        id,
        topic,
@@ -13,5 +13,5 @@ SELECT place,
        available_at,
        beyond
 FROM outbox_claim(
-    $1::bigint, $2::bigint, $3::bigint, $4::text[], $5::text[], $6::timestamptz, $7::uuid, $8::boolean
+    $1::bigint, $2::bigint, $3::bigint, $4::text[], $5::text[], $6::uuid[], $7::timestamptz, $8::uuid, $9::boolean
 )

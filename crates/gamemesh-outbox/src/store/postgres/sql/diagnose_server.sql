@@ -15,4 +15,5 @@ SELECT
     (SELECT count(*) FROM pg_stat_activity WHERE datid IS NOT NULL) AS connections_used,
     -- NULL where the client comes by a local socket.
     host(inet_client_addr()) AS client,
-    coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false) AS tls
+    coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false) AS tls,
+    current_setting('server_encoding') AS encoding

@@ -17,14 +17,18 @@ macro_rules! composed {
     };
 }
 
-/// What the statements about dead letters have in common: which are meant, and which a request holds.
-const FRAGMENTS: [(&str, &str); 3] = [
+/// What statements have in common. Of dead letters: which are looked through, which are meant, and which a request holds. Of a
+/// role: what row security hides from it.
+const FRAGMENTS: [(&str, &str); 5] = [
+    ("newest", include_str!("newest.sql")),
     ("held", include_str!("held.sql")),
     ("is_about", include_str!("is_about.sql")),
     ("is_within", include_str!("is_within.sql")),
+    ("without_policy", include_str!("without_policy.sql")),
 ];
 
 composed! {
+    COLUMNS = "columns.sql";
     DEAD_LETTER_COUNT = "dead_letter_count.sql";
     DEAD_LETTER_GROUPS = "dead_letter_groups.sql";
     DEAD_LETTERS = "dead_letters.sql";
@@ -36,23 +40,34 @@ statements! {
     BACKLOG = "backlog.sql";
     CHARGE = "charge.sql";
     CLAIM = "claim.sql";
-    COLUMNS = "columns.sql";
     DEFER = "defer.sql";
     DELETE_PUBLISHED = "delete_published.sql";
+    FAILING_TOPICS = "failing_topics.sql";
+    FROZEN_FUNCTIONS = "frozen_functions.sql";
     HISTORY = "history.sql";
+    HOLD_AGAIN = "hold_again.sql";
     LOCK_DUE = "lock_due.sql";
+    LOOK_FOR_DUE = "look_for_due.sql";
     MARK_PUBLISHED = "mark_published.sql";
     MIGRATION_APPLIED = "migration_applied.sql";
     MIGRATION_REVERTED = "migration_reverted.sql";
     MIGRATIONS = "migrations.sql";
     MIGRATIONS_TABLE = "migrations_table.sql";
     OVERVIEW = "overview.sql";
+    PRUNABLE = "prunable.sql";
     PRUNE = "prune.sql";
     READ_ONE = "read_one.sql";
+    SESSION = "session.sql";
     SHOW = "show.sql";
     RELAYS = "relays.sql";
+    ROUTES = "routes.sql";
     TOPICS = "topics.sql";
-    WAIT_FOR_DUE = "wait_for_due.sql";
+    WITHHOLD = "withhold.sql";
+}
+
+#[cfg(feature = "doctor")]
+composed! {
+    DIAGNOSE_PRIVILEGES = "diagnose_privileges.sql";
 }
 
 #[cfg(feature = "doctor")]
@@ -60,7 +75,7 @@ statements! {
     DIAGNOSE_CONNECTION = "diagnose_connection.sql";
     DIAGNOSE_HORIZON = "diagnose_horizon.sql";
     DIAGNOSE_INDEXES = "diagnose_indexes.sql";
-    DIAGNOSE_PRIVILEGES = "diagnose_privileges.sql";
+    DIAGNOSE_LOCKS = "diagnose_locks.sql";
     DIAGNOSE_SERVER = "diagnose_server.sql";
     DIAGNOSE_SLOTS = "diagnose_slots.sql";
     DIAGNOSE_TABLE = "diagnose_table.sql";

@@ -1,11 +1,16 @@
--- Removes up to $2 published events that are older than $1 microseconds. SKIP LOCKED lets replicas prune side by side;
--- the array is computed once, where a subquery under IN might run again for each row and take more than its limit.
-DELETE FROM outbox_events
-WHERE id = ANY (ARRAY(
+-- Removes those of the rows $1 that are still PUBLISHED and older than $2 microseconds, and says of each whether it is gone.
+-- SKIP LOCKED lets replicas prune side by side: what another one is removing is not spoken of.
+WITH held AS MATERIALIZED (
     SELECT id
     FROM outbox_events
-    WHERE status = 'PUBLISHED' AND published_at < now() - $1::bigint * interval '1 microsecond'
-    ORDER BY published_at
-    LIMIT $2::bigint
+    WHERE id = ANY ($1::uuid[])
+      AND status = 'PUBLISHED'
+      AND published_at < now() - $2::bigint * interval '1 microsecond'
     FOR UPDATE SKIP LOCKED
-))
+),
+gone AS (
+    DELETE FROM outbox_events WHERE id = ANY (ARRAY(SELECT id FROM held)) RETURNING id
+)
+SELECT held.id, gone.id IS NOT NULL AS is_gone
+FROM held
+LEFT JOIN gone ON gone.id = held.id

@@ -1,8 +1,8 @@
 -- The oldest due rows, up to a number of rows (?3) and of payload bytes (?5); the first row whatever its size,
 -- if wanted (?9).
 --
--- A claim only reads, so it never stands in a producer's way. The rows that this process works on (?1, a JSON array of
--- ids) are left out by name; other processes are kept out by the lock beside the database.
+-- A claim only reads, so it never stands in a producer's way. The rows that this process works on, or leaves alone for now
+-- (?1, a JSON array of ids), are left out by name; other processes are kept out by the lock beside the database.
 --
 -- octet_length reads a row's header, not its payload: a payload above ?4 bytes is never loaded. The other columns hold
 -- what anyone inserted, so they are bounded too and come as bytes, which is what they are until they have been checked.

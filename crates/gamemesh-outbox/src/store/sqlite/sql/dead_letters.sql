@@ -1,5 +1,5 @@
--- The letters that ?1 to ?6 mean, newest first, from (?7, ?8) on, up to ?9, without their payloads; every text bounded and
--- as bytes, see claim.sql. The list is in the order of idx_outbox_dead_letters.
+-- The letters that ?1 to ?6 mean, newest first, after (?7, ?8) and up to (?9, ?10), at most ?11, without their payloads; every
+-- text bounded and as bytes, see claim.sql. The list is in the order of idx_outbox_dead_letters.
 SELECT
     CAST(id AS BLOB) AS id,
     CAST(substr(topic, 1, 256) AS BLOB) AS topic,
@@ -12,6 +12,7 @@ SELECT
 FROM outbox_events
 WHERE status = 'FAILED'
   AND {is_meant}
-  AND (?7 IS NULL OR (created_at, id) < (?7, ?8))
+  AND (created_at, id) < (coalesce(?7, x'ff'), coalesce(?8, x'ff'))
+  AND (created_at, id) >= (coalesce(?9, ''), coalesce(?10, ''))
 ORDER BY created_at DESC, id DESC
-LIMIT ?9
+LIMIT ?11

@@ -1,10 +1,5 @@
--- ?1: retention in seconds; ?2: most rows. A PUBLISHED row without a time was marked by hand and is left alone.
+-- Removes those of the rows ?1 (a JSON array of ids) that are still PUBLISHED and older than ?2 seconds.
 DELETE FROM outbox_events
-WHERE rowid IN (
-    SELECT rowid
-    FROM outbox_events
-    WHERE status = 'PUBLISHED'
-      AND published_at < strftime('%Y-%m-%dT%H:%M:%fZ', 'now', printf('-%.3f seconds', ?1))
-    ORDER BY published_at
-    LIMIT ?2
-)
+WHERE id IN (SELECT value FROM json_each(?1))
+  AND status = 'PUBLISHED'
+  AND published_at < strftime('%Y-%m-%dT%H:%M:%fZ', 'now', printf('-%.3f seconds', ?2))
