@@ -8,6 +8,7 @@ pub mod checker;
 mod claim;
 pub mod faults;
 pub mod history;
+mod listen;
 pub mod proxy;
 pub mod servers;
 pub mod simulation;
@@ -16,5 +17,6 @@ mod transcript;
 mod wait;
 
 pub use claim::claim_now;
+pub use listen::listen;
 pub use transcript::transcript;
 pub use wait::wait_until;

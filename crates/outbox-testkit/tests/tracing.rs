@@ -7,6 +7,7 @@ use gamemesh_outbox::telemetry::Telemetry;
 use gamemesh_outbox::{Carrier, NewEvent, OutboxPublisher, resume_from_carrier};
 use opentelemetry::trace::{SpanId, TracerProvider};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
+use outbox_testkit::listen;
 use tracing::{Instrument, info_span};
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -41,7 +42,7 @@ async fn request_insert_publish_and_consumer_share_one_trace() {
     let exporter = InMemorySpanExporter::default();
     let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
-    let _default = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
+    let _default = listen(tracing_subscriber::registry().with(layer));
 
     let store = MemoryStore::default();
     insert(&store, event()).instrument(info_span!("request")).await;

@@ -5,6 +5,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
 use gamemesh_outbox::store::postgres::{PostgresConfig, PostgresStore};
 use gamemesh_outbox::store::schema::Schema;
+use outbox_testkit::listen;
 use outbox_testkit::servers::{PostgresServer, TestDatabase};
 use player_service::{Players, http, telemetry};
 use serde_json::{Value, json};
@@ -168,5 +169,5 @@ impl Service {
 /// Traces as the service does when it sends its traces nowhere, for as long as the guard lives.
 fn traced() -> tracing::subscriber::DefaultGuard {
     let provider = telemetry::tracer_provider("player-service", false).expect("a provider");
-    tracing::subscriber::set_default(telemetry::subscriber(&provider, "off").expect("a subscriber"))
+    listen(telemetry::subscriber(&provider, "off").expect("a subscriber"))
 }

@@ -45,6 +45,7 @@ use self::world::{Clock, World, nanos_of, pause};
 use crate::history::collect::metrics;
 use crate::history::collect::relay::Witness;
 use crate::history::{Change, Facts, Fault, History, Nanos, Op, Recorder, Rest, Row, Target};
+use crate::listen::listen;
 
 /// One simulated run.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,7 +92,7 @@ async fn live(seed: u64, bug: Arc<dyn Bug>) -> Run {
     let clock = Clock::start();
     let recorder = Recorder::in_memory();
     let witness = Witness::new(recorder.clone(), move || clock.nanos());
-    let _listening = tracing::subscriber::set_default(tracing_subscriber::registry().with(witness.layer()));
+    let _listening = listen(tracing_subscriber::registry().with(witness.layer()));
     let world = World::new(bug, plan, dice, clock, recorder, witness);
     world.plan.tells().for_each(|met| world.met(met));
 

@@ -9,6 +9,7 @@ use gamemesh_outbox::{NewEvent, OutboxPublisher};
 use outbox_testkit::faults::{Fault, FaultyBus};
 use outbox_testkit::history::collect::relay::Witness;
 use outbox_testkit::history::{Exit, Facts, ReceiptKind, Recorder, RelayEvent, RelayRecord, SettleKind};
+use outbox_testkit::listen;
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing_subscriber::layer::SubscriberExt;
@@ -37,7 +38,7 @@ async fn a_relay_tells_what_became_of_each_claim() {
     let recorder = Recorder::in_memory();
     let started = Instant::now();
     let witness = Witness::new(recorder.clone(), move || started.elapsed().as_nanos() as u64);
-    let _default = tracing::subscriber::set_default(tracing_subscriber::registry().with(witness.layer()));
+    let _default = listen(tracing_subscriber::registry().with(witness.layer()));
 
     let store = MemoryStore::default();
     let good = insert(&store, "events.player").await;
@@ -78,7 +79,7 @@ async fn a_relay_tells_what_became_of_each_claim() {
 async fn a_claim_that_is_given_up_is_abandoned_and_the_remains_of_a_killed_relay_say_nothing() {
     let recorder = Recorder::in_memory();
     let witness = Witness::new(recorder.clone(), || 7);
-    let _default = tracing::subscriber::set_default(tracing_subscriber::registry().with(witness.layer()));
+    let _default = listen(tracing_subscriber::registry().with(witness.layer()));
 
     let store = MemoryStore::default();
     insert(&store, "events.player").await;
@@ -125,7 +126,7 @@ async fn a_stop_that_comes_when_the_wait_for_the_bus_ends_lets_no_claim_begin() 
     for _ in 0..100 {
         let recorder = Recorder::in_memory();
         let witness = Witness::new(recorder.clone(), || 7);
-        let _default = tracing::subscriber::set_default(tracing_subscriber::registry().with(witness.layer()));
+        let _default = listen(tracing_subscriber::registry().with(witness.layer()));
         let store = MemoryStore::default();
         insert(&store, "events.player").await;
         let bus = FaultyBus::new(MemoryBus::default()).script([Fault::Refuse(BusErrorKind::Unavailable); 2]);

@@ -13,8 +13,8 @@ use self::documents::{broken_links, first_column, missing_paths, tests_named};
 use self::files::{check, files, is, is_test_code, read, root, rust_files, tests_only, without_tests};
 use self::layers::{forbidden_imports, imports_from_above};
 use self::rules::{
-    MARKERS, SLEEP, SLOW_DATABASE, chances, embedded_from_outside, left_over_markers, names, planted, sleeps,
-    unsafe_allowed, without_lints,
+    MARKERS, SET_DEFAULT, SLEEP, SLOW_DATABASE, chances, easily_deaf, embedded_from_outside, left_over_markers, names,
+    planted, sleeps, unsafe_allowed, without_lints,
 };
 
 const LINES_MAX: usize = 600;
@@ -39,6 +39,12 @@ fn tests_wait_for_signals_and_not_for_time() {
     assert_eq!(sleeps(&format!("#[tokio::test]\nasync fn a() {{ {SLEEP}1) }}")).len(), 1);
     assert_eq!(sleeps(&format!("#[tokio::test(start_paused = true)]\nasync fn a() {{ {SLEEP}1) }}")).len(), 0);
     assert_eq!(sleeps(&format!("BEGIN {SLOW_DATABASE}1) END")).len(), 0);
+}
+
+#[test]
+fn no_test_takes_the_spans_of_another() {
+    check(rust_files(), |path, text| easily_deaf(path, text).into_iter());
+    assert_eq!(easily_deaf(Path::new("tests/a.rs"), &format!("let _a = {SET_DEFAULT}b);")).len(), 1);
 }
 
 #[test]

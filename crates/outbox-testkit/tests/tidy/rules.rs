@@ -8,6 +8,8 @@ pub(crate) const SLEEP: &str = concat!("sle", "ep(");
 /// What makes a database slow: a fault that is tested, and nobody waits for it.
 pub(crate) const SLOW_DATABASE: &str = concat!("PERFORM pg_sle", "ep(");
 
+pub(crate) const SET_DEFAULT: &str = concat!("set_", "default(");
+
 /// Written in two parts, as above, so that this file does not find itself.
 pub(crate) const MARKERS: [&str; 5] = [
     concat!("TO", "DO"),
@@ -40,6 +42,15 @@ pub(crate) fn sleeps(text: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// Finds a subscriber that a neighbour in another thread can make deaf; `outbox_testkit::listen` says how.
+pub(crate) fn easily_deaf(path: &Path, text: &str) -> Vec<String> {
+    if path.ends_with("outbox-testkit/src/listen.rs") {
+        return Vec::new();
+    }
+    let sets = text.lines().filter(|line| line.contains(SET_DEFAULT));
+    sets.map(|line| format!("not through outbox_testkit::listen: `{}`", line.trim())).collect()
 }
 
 /// Finds a `select!` that takes the branches in any order: no run could be repeated.
