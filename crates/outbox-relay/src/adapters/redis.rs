@@ -122,6 +122,7 @@ async fn connect(values: &Values, demands: BusDemands) -> Result<RedisBus, Comma
         publish_timeout: demands.publish_timeout,
         wait_replicas: values.get(&WAIT_REPLICAS),
         wait_timeout: values.get(&WAIT_TIMEOUT),
+        require_durable: demands.require_durable,
         ..RedisConfig::default()
     };
     RedisBus::connect(config).await.map_err(|error| invalid(URL.about.env, &error))

@@ -94,9 +94,9 @@ settings! {
     }
     REQUIRE_DURABLE: bool {
         env: "OUTBOX_REQUIRE_DURABLE", key: "outbox.require_durable", default: Some("false"), expected: FLAG,
-        help: "With true, events wait in the outbox where the bus says that it may lose what it acknowledges: a NATS stream \
-               that is kept in memory, discards unread messages or cannot be looked at. With false, the relay warns and \
-               publishes. A bus without such places is not asked.";
+        help: "With true, events wait in the outbox where the bus says that it may lose what it acknowledges: a stream that is \
+               kept in memory, discards unread messages, has a time to live or cannot be looked at, a server that deletes \
+               streams when it is full. With false, the relay warns and publishes.";
         parse: flag,
     }
     ON_PUBLISHED: OnPublished {

@@ -7,6 +7,7 @@ use gamemesh_outbox::bus::BusErrorKind::{self, NoRoute, Rejected, Unavailable, U
 use gamemesh_outbox::bus::BusPublisher;
 use gamemesh_outbox::bus::redis::{RedisBus, RedisConfig};
 use gamemesh_outbox::store::HealthCheck;
+use gamemesh_outbox::troubles::TroubleKind;
 use nix::sys::signal::Signal;
 use outbox_testkit::bus_suite::event;
 use outbox_testkit::proxy::TcpProxy;
@@ -74,6 +75,66 @@ async fn a_key_of_another_type_has_no_route_and_its_neighbours_arrive() {
     assert_eq!(kinds(&receipts), [None, Some(NoRoute), None]);
     assert!(text(&receipts).starts_with("WRONGTYPE "), "{}", text(&receipts));
     assert_eq!(stored(&server).await, 2);
+}
+
+async fn strict(server: &RedisServer) -> RedisBus {
+    RedisBus::connect(RedisConfig { require_durable: true, ..config(server) }).await.expect("a valid configuration")
+}
+
+#[tokio::test]
+async fn a_server_that_may_lose_what_it_acknowledges_is_told_and_left_alone_where_that_is_asked_for() {
+    let server = RedisServer::start_with(&["--maxmemory", "100mb"]).await.unwrap();
+    for (setting, bad, good) in [("maxmemory-policy", "allkeys-lru", "noeviction"), ("appendonly", "no", "yes")] {
+        set(&server, setting, bad).await;
+        let (careless, strict) = (connect(&server).await, strict(&server).await);
+        let events = [event(PLAYER, "registered")];
+        assert_eq!(kinds(&careless.publish(&events).await), [None]);
+        let [told] = &careless.troubles()[..] else { panic!("one trouble: {:?}", careless.troubles()) };
+        assert_eq!((told.kind, told.name.as_str()), (TroubleKind::Place, "redis"));
+        assert!(told.reason.contains(setting), "{}", told.reason);
+        let receipts = strict.publish(&events).await;
+        assert_eq!(kinds(&receipts), [Some(NoRoute)]);
+        assert!(text(&receipts).contains(setting) && text(&receipts).contains("OUTBOX_REQUIRE_DURABLE"));
+
+        set(&server, setting, good).await;
+        wait_until("it is looked at again", async || strict.publish(&events).await[0].is_ok().then_some(())).await;
+        assert_eq!(strict.troubles(), []);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_with_a_time_to_live_is_the_trouble_of_its_own_topic_and_ends_with_it() {
+    let server = RedisServer::start().await.unwrap();
+    let events = [event(PLAYER, "registered"), event("events.team", "founded")];
+    let (careless, strict) = (connect(&server).await, strict(&server).await);
+    assert_eq!(kinds(&strict.publish(&events).await), [None, None]);
+    let mut redis = client(&server).await;
+    let _: () = redis.expire(PLAYER, 3600).await.unwrap();
+
+    assert_eq!(kinds(&careless.publish(&events).await), [None, None]);
+    let [told] = &careless.troubles()[..] else { panic!("one trouble: {:?}", careless.troubles()) };
+    assert_eq!(told.name, "stream events.player");
+    let strict = self::strict(&server).await;
+    let receipts = strict.publish(&events).await;
+    assert_eq!(kinds(&receipts), [Some(NoRoute), None]);
+    assert!(text(&receipts).contains("time to live"), "{}", text(&receipts));
+    let _: () = redis.persist(PLAYER).await.unwrap();
+    wait_until("it is looked at again", async || strict.publish(&events).await[0].is_ok().then_some(())).await;
+}
+
+/// A hosted server lets nobody read its settings.
+#[tokio::test]
+async fn a_server_that_does_not_say_whether_it_keeps_events_takes_them_unless_that_is_demanded() {
+    let server = RedisServer::start().await.unwrap();
+    let mut admin = client(&server).await;
+    redis::cmd("ACL").arg(&["SETUSER", "default", "-config"][..]).exec_async(&mut admin).await.unwrap();
+    let events = [event(PLAYER, "registered")];
+    let careless = connect(&server).await;
+    assert_eq!(kinds(&careless.publish(&events).await), [None]);
+    assert_eq!(careless.troubles(), []);
+    let receipts = strict(&server).await.publish(&events).await;
+    assert_eq!(kinds(&receipts), [Some(NoRoute)]);
+    assert!(text(&receipts).contains("does not say"), "{}", text(&receipts));
 }
 
 /// A PING alone is answered by each of these.

@@ -24,6 +24,9 @@ pub struct RedisConfig {
     pub wait_timeout: Duration,
     /// Largest envelope, in bytes. The server's own `proto-max-bulk-len` counts where it is lower and may be read.
     pub message_bytes_max: u64,
+    /// Publishes nothing to what may lose it: a server that deletes streams when it is full or keeps them in memory only, a
+    /// stream with a time to live, and what cannot be looked at.
+    pub require_durable: bool,
 }
 
 impl Default for RedisConfig {
@@ -36,6 +39,7 @@ impl Default for RedisConfig {
             wait_replicas: 0,
             wait_timeout: Duration::from_secs(1),
             message_bytes_max: 512 * 1024 * 1024,
+            require_durable: false,
         }
     }
 }
@@ -89,6 +93,7 @@ impl fmt::Debug for RedisConfig {
             .field("wait_replicas", &self.wait_replicas)
             .field("wait_timeout", &self.wait_timeout)
             .field("message_bytes_max", &self.message_bytes_max)
+            .field("require_durable", &self.require_durable)
             .finish()
     }
 }

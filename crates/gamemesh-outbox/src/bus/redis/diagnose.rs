@@ -8,6 +8,7 @@ use redis::ConnectionAddr;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
+use super::keeping::{deletes_any_stream, of_stream};
 use super::{CHECK_TIMEOUT, RedisBus};
 use crate::diagnosis::{Demands, Diagnose, Finding, checks, version};
 use crate::store::HealthCheck;
@@ -28,8 +29,8 @@ checks! {
         "with too few, no publish is ever complete; with none to wait for, a failover loses what was not yet copied";
     PARTITION = "redis.min_replicas_to_write", "min-replicas-to-write, where there are replicas",
         "a primary that is cut off goes on acknowledging events that the failover throws away";
-    TOPICS = "redis.topics", "what lies at the key of each topic for which events wait",
-        "its events stay in the outbox: nothing can be appended to another type of value";
+    TOPICS = "redis.topics", "what lies at the key of each topic for which events wait, and for how long",
+        "nothing can be appended to another type of value, and what has a time to live goes away with every event in it";
 }
 
 /// The server, as it describes itself.
@@ -41,6 +42,15 @@ struct Facts {
     connected_replicas: u32,
     /// `None` where this user may not ask.
     settings: Option<HashMap<String, String>>,
+}
+
+/// What lies at the key of a topic.
+#[derive(Clone, Debug)]
+struct Topic {
+    name: String,
+    kind: String,
+    /// As PTTL says it; `None` where this user may not ask.
+    lives: Option<i64>,
 }
 
 #[async_trait]
@@ -74,15 +84,17 @@ fn late<T>(_: Elapsed) -> Result<T, String> {
 }
 
 impl RedisBus {
-    /// Returns each topic with the type of value at its key.
-    async fn topics(&self, topics: &[String], deadline: Instant) -> Result<Vec<(String, String)>, String> {
+    /// Looks at the key of each topic.
+    async fn topics(&self, topics: &[String], deadline: Instant) -> Result<Vec<Topic>, String> {
         let mut connection = self.inner.reach(deadline).await.map_err(|error| error.chain())?;
-        let mut types = Vec::new();
-        for topic in topics {
-            let asked = redis::cmd("TYPE").arg(topic).query_async::<String>(&mut connection.link).await;
-            types.push((topic.clone(), asked.map_err(|error| super::refused(&error).chain())?));
+        let mut found = Vec::new();
+        for name in topics {
+            let kind = redis::cmd("TYPE").arg(name).query_async::<String>(&mut connection.link).await;
+            let kind = kind.map_err(|error| super::refused(&error).chain())?;
+            let lives = redis::cmd("PTTL").arg(name).query_async::<i64>(&mut connection.link).await;
+            found.push(Topic { name: name.clone(), kind, lives: lives.ok() });
         }
-        Ok(types)
+        Ok(found)
     }
 
     async fn facts(&self, deadline: Instant) -> Result<Facts, String> {
@@ -119,26 +131,32 @@ impl RedisBus {
     }
 }
 
-fn judge_topics(types: Result<Vec<(String, String)>, String>) -> Vec<Finding> {
-    let types = match types {
-        Ok(types) => types,
+fn judge_topics(topics: Result<Vec<Topic>, String>) -> Vec<Finding> {
+    let topics = match topics {
+        Ok(topics) => topics,
         Err(problem) => {
-            let fix = "allow the relay's user to ask: ACL SETUSER ... +type";
+            let fix = "allow the relay's user to ask: ACL SETUSER ... +type +pttl";
             return vec![TOPICS.warning(format!("not known: {problem}"), fix)];
         }
     };
-    let others = types.iter().filter(|(_, kind)| !["stream", "none"].contains(&kind.as_str()));
-    let others = others.map(|(topic, kind)| {
-        let fix =
-            format!("rename what lies there, or have the producer name another topic:\nRENAME {topic} {topic}.other");
-        TOPICS.error(format!("events of topic {topic} wait, and at that key lies a {kind}, which takes none"), fix)
-    });
-    let others: Vec<Finding> = others.collect();
-    if others.is_empty() {
+    let findings: Vec<Finding> = topics.iter().filter_map(judge_topic).collect();
+    if findings.is_empty() {
         vec![TOPICS.ok("every topic for which events wait has its stream, or will get one")]
     } else {
-        others
+        findings
     }
+}
+
+fn judge_topic(Topic { name, kind, lives }: &Topic) -> Option<Finding> {
+    if !["stream", "none"].contains(&kind.as_str()) {
+        let found = format!("events of topic {name} wait, and at that key lies a {kind}, which takes none");
+        let fix =
+            format!("rename what lies there, or have the producer name another topic:\nRENAME {name} {name}.other");
+        return Some(TOPICS.error(found, fix));
+    }
+    let risk = of_stream(*lives, false)?;
+    let (found, _) = risk.split_once("; hint: ").unwrap_or((&risk, ""));
+    Some(TOPICS.warning(format!("stream {name} {found}"), format!("find out who sets it, and:\nPERSIST {name}")))
 }
 
 fn judge_version(text: &str) -> Finding {
@@ -168,8 +186,7 @@ fn judge(facts: &Facts, wait_replicas: u32) -> Vec<Finding> {
         Some(settings) => {
             let setting = |name: &str| settings.get(name).map_or("", String::as_str);
             findings.push(judge_append_only(setting("appendonly"), setting("appendfsync")));
-            let limited = setting("maxmemory").parse::<u64>().unwrap_or(0) > 0;
-            findings.push(judge_eviction(setting("maxmemory-policy"), limited));
+            findings.push(judge_eviction(setting("maxmemory-policy"), setting("maxmemory")));
             findings.push(judge_replicas(facts.connected_replicas, wait_replicas));
             let at_least = setting("min-replicas-to-write").parse().unwrap_or(0);
             findings.push(judge_partition(facts.connected_replicas, at_least));
@@ -217,18 +234,16 @@ fn judge_append_only(append_only: &str, fsync: &str) -> Finding {
     }
 }
 
-fn judge_eviction(policy: &str, limited: bool) -> Finding {
+fn judge_eviction(policy: &str, max_memory: &str) -> Finding {
     const FIX: &str = "CONFIG SET maxmemory-policy noeviction\nCONFIG REWRITE";
-    match (policy, limited) {
-        ("noeviction", _) => EVICTION.ok("noeviction: a full server refuses, and events wait in the outbox"),
-        (policy, true) if policy.starts_with("allkeys") => {
-            EVICTION.error(format!("maxmemory-policy is {policy}: any stream may be deleted"), FIX)
-        }
-        (policy, _) => EVICTION.warning(
-            format!("maxmemory-policy is {policy}{}", if limited { "" } else { ", though no maxmemory is set yet" }),
-            FIX,
-        ),
+    if policy == "noeviction" {
+        return EVICTION.ok("noeviction: a full server refuses, and events wait in the outbox");
     }
+    if deletes_any_stream(policy, max_memory) {
+        return EVICTION.error(format!("maxmemory-policy is {policy}: any stream may be deleted"), FIX);
+    }
+    let not_yet = if max_memory == "0" { ", though no maxmemory is set yet" } else { "" };
+    EVICTION.warning(format!("maxmemory-policy is {policy}{not_yet}"), FIX)
 }
 
 fn judge_replicas(connected: u32, waited_for: u32) -> Finding {
@@ -285,10 +300,10 @@ mod tests {
             (judge_append_only("yes", "everysec"), Warning),
             (judge_append_only("yes", "no"), Warning),
             (judge_append_only("no", "always"), Error),
-            (judge_eviction("noeviction", true), Ok),
-            (judge_eviction("allkeys-lru", true), Error),
-            (judge_eviction("allkeys-lru", false), Warning),
-            (judge_eviction("volatile-ttl", true), Warning),
+            (judge_eviction("noeviction", "100"), Ok),
+            (judge_eviction("allkeys-lru", "100"), Error),
+            (judge_eviction("allkeys-lru", "0"), Warning),
+            (judge_eviction("volatile-ttl", "100"), Warning),
             (judge_replicas(0, 0), Warning),
             (judge_replicas(2, 0), Warning),
             (judge_replicas(1, 2), Error),
@@ -303,12 +318,16 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_no_stream_is_an_error_for_the_topic_that_waits() {
-        let types = |kind: &str| Result::Ok(vec![("events.player".to_owned(), kind.to_owned())]);
+    fn a_key_that_takes_or_keeps_no_event_is_named_for_the_topic_that_waits() {
+        let types = |kind: &str, lives| {
+            Result::Ok(vec![Topic { name: "events.player".to_owned(), kind: kind.to_owned(), lives }])
+        };
         for (types, severity, said) in [
-            (types("stream"), Ok, "has its stream"),
-            (types("none"), Ok, "will get one"),
-            (types("hash"), Error, "events of topic events.player wait, and at that key lies a hash"),
+            (types("stream", Some(-1)), Ok, "has its stream"),
+            (types("stream", None), Ok, "has its stream"),
+            (types("stream", Some(90_000)), Warning, "stream events.player is deleted in 90 s"),
+            (types("none", Some(-2)), Ok, "will get one"),
+            (types("hash", Some(-1)), Error, "events of topic events.player wait, and at that key lies a hash"),
             (Result::Err("NOPERM".to_owned()), Warning, "not known: NOPERM"),
         ] {
             let [finding] = &judge_topics(types)[..] else { panic!("one finding") };

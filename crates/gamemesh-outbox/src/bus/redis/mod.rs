@@ -29,6 +29,7 @@ mod config;
 #[cfg(feature = "doctor")]
 pub mod diagnose;
 mod error;
+mod keeping;
 mod reach;
 #[cfg(feature = "read-back")]
 mod read_back;
@@ -47,6 +48,7 @@ use uuid::Uuid;
 
 pub use self::config::RedisConfig;
 use self::error::{no_answer, refused};
+use self::keeping::Keeping;
 use self::reach::{Addresses, refused_cluster};
 #[cfg(feature = "read-back")]
 pub use self::read_back::RedisReader;
@@ -55,6 +57,7 @@ use super::{About, Ack, BusError, BusErrorKind, BusPublisher, Patience, Receipt,
 use crate::event::Event;
 use crate::renew::Renewed;
 use crate::store::HealthCheck;
+use crate::troubles::Trouble;
 use crate::wire;
 
 /// What a person should know of this bus.
@@ -91,6 +94,7 @@ struct Inner {
     addresses: Addresses,
     idle: Mutex<Vec<Connection>>,
     replicas: Replicas,
+    keeping: Keeping,
 }
 
 impl std::fmt::Debug for Inner {
@@ -110,7 +114,8 @@ impl RedisBus {
     pub async fn connect(config: RedisConfig) -> Result<Self, BusError> {
         let client = Renewed::new("the Redis URL", config.client()?);
         let (addresses, idle, replicas) = (Addresses::default(), Mutex::default(), Replicas::default());
-        Ok(Self { inner: Arc::new(Inner { config, client, addresses, idle, replicas }) })
+        let keeping = Keeping::new(config.require_durable);
+        Ok(Self { inner: Arc::new(Inner { config, client, addresses, idle, replicas, keeping }) })
     }
 
     /// Makes a connection, for a consumer in the same process. No answer is too late for it: it may block.
@@ -128,7 +133,9 @@ impl BusPublisher for RedisBus {
     }
 
     async fn publish_patiently(&self, events: &[Event], patience: &Patience) -> Vec<Receipt> {
-        match self.inner.ready(Instant::now() + self.inner.config.publish_timeout).await {
+        let deadline = Instant::now() + self.inner.config.publish_timeout;
+        let topics = events.iter().map(|event| event.topic.as_str());
+        match self.inner.ready_for(topics, deadline).await {
             Ok(connection) => {
                 patience.sending();
                 self.inner.publish(connection, events, patience).await
@@ -139,6 +146,13 @@ impl BusPublisher for RedisBus {
 }
 
 impl Inner {
+    /// Returns a connection over which something may be added, and knows whether that would be kept.
+    async fn ready_for(&self, topics: impl Iterator<Item = &str>, deadline: Instant) -> Result<Connection, BusError> {
+        let mut connection = self.ready(deadline).await?;
+        self.keeping.look(&mut connection.link, topics, deadline).await?;
+        Ok(connection)
+    }
+
     /// Returns a connection over which something may be added.
     async fn ready(&self, deadline: Instant) -> Result<Connection, BusError> {
         if self.config.wait_replicas > 0 {
@@ -197,7 +211,7 @@ impl Inner {
 
     async fn publish(&self, connection: Connection, events: &[Event], patience: &Patience) -> Vec<Receipt> {
         let stored = self.replicas.have(events.iter().map(|event| event.id)).await;
-        let mut batch = Batch::new(events, connection.message_bytes_max, &stored);
+        let mut batch = Batch::new(events, connection.message_bytes_max, &stored, &self.keeping);
         let asked = self.ask(&connection, &mut batch, patience);
         let asked = tokio::select! {
             biased;
@@ -267,7 +281,7 @@ impl Inner {
     }
 
     async fn check(&self, deadline: Instant) -> Result<(), String> {
-        let mut connection = self.ready(deadline).await.map_err(|error| error.chain())?;
+        let mut connection = self.ready_for(std::iter::empty(), deadline).await.map_err(|error| error.chain())?;
         if let Some(short) = self.replicas_missing(&mut connection.link, deadline).await {
             return Err(short);
         }
@@ -323,6 +337,10 @@ impl HealthCheck for RedisBus {
             .await
             .unwrap_or_else(|_| Err("Redis did not answer in time".into()))
     }
+
+    fn troubles(&self) -> Vec<Trouble> {
+        self.inner.keeping.troubles()
+    }
 }
 
 /// The commands for a batch, and what became of each event.
@@ -344,13 +362,17 @@ struct Part {
 }
 
 impl Batch {
-    /// Makes commands of `events`, but for those that are `stored` already.
-    fn new(events: &[Event], message_bytes_max: u64, stored: &[Uuid]) -> Self {
+    /// Makes commands of `events`, but for those that are `stored` already, or would not be kept.
+    fn new(events: &[Event], message_bytes_max: u64, stored: &[Uuid], keeping: &Keeping) -> Self {
         let mut parts: Vec<Part> = Vec::new();
         let mut receipts = Vec::with_capacity(events.len());
         for (place, event) in events.iter().enumerate() {
             if stored.contains(&event.id) {
                 receipts.push(Some(Ok(Ack::default())));
+                continue;
+            }
+            if let Some(refused) = keeping.refuses(&event.topic) {
+                receipts.push(Some(Err(refused)));
                 continue;
             }
             if parts.last().is_none_or(|part| part.bytes >= PART_BYTES) {
