@@ -3,6 +3,7 @@
 //! A store or a bus that can be examined implements [`Diagnose`]. Looking and judging are apart: an adapter collects
 //! facts, and pure functions turn them into findings.
 
+pub use crate::span::span;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -96,18 +97,6 @@ pub trait Diagnose: Send + Sync + 'static {
 
     /// Examines everything and judges it by what the relay needs. What cannot be looked at is a finding as well.
     async fn diagnose(&self, demands: &Demands) -> Vec<Finding>;
-}
-
-/// Writes a duration with the one unit or two that matter.
-pub fn span(seconds: f64) -> String {
-    let whole = seconds.max(0.0) as u64;
-    match whole {
-        0 => format!("{:.0} ms", seconds.max(0.0) * 1000.0),
-        1..60 => format!("{whole} s"),
-        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
-        3600..86_400 => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
-        _ => format!("{} d {} h", whole / 86_400, whole % 86_400 / 3600),
-    }
 }
 
 /// Reads `2.12.1` or `2.12.0-beta.1` as numbers that can be compared; what cannot be read is 0.

@@ -33,6 +33,8 @@ pub mod producer;
 #[cfg(feature = "relay")]
 pub mod relay;
 pub mod renew;
+#[cfg(any(feature = "doctor", feature = "postgres"))]
+mod span;
 pub mod store;
 #[cfg(feature = "relay")]
 pub mod telemetry;

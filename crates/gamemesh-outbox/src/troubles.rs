@@ -30,13 +30,15 @@ pub enum TroubleKind {
     Outcome,
     /// A published row that does not let itself be removed, named by its id; `outbox_events` where none does.
     Pruning,
+    /// Events that are due and that somebody else's transaction holds; named by that.
+    Held,
     /// Something that the relay tells, and that nobody takes: the log, spans; named by what it is.
     Telling,
 }
 
 impl TroubleKind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [Self::Route, Self::Place, Self::Outcome, Self::Pruning, Self::Telling];
+    pub const ALL: [Self; 6] = [Self::Route, Self::Place, Self::Outcome, Self::Pruning, Self::Held, Self::Telling];
 
     /// Returns its name in metrics and in the API.
     pub const fn name(self) -> &'static str {
@@ -45,6 +47,7 @@ impl TroubleKind {
             Self::Place => "place",
             Self::Outcome => "outcome",
             Self::Pruning => "pruning",
+            Self::Held => "held",
             Self::Telling => "telling",
         }
     }

@@ -219,6 +219,53 @@ async fn a_lock_and_a_failover_are_known_while_nothing_is_due() {
     scene.until_ready("on the primary").await;
 }
 
+/// A foreign key locks rows in this way; nothing fails, and the oldest event waits for as long as it lasts.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_somebody_else_holds_are_told_with_who_it_is_and_what_ends_it() {
+    let scene = Scene::new().await;
+    let locker = scene.database.client().await;
+    let pid: i32 = locker.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let due = |held: bool, when: &str| {
+        format!(
+            "INSERT INTO outbox_events (id, event_type, topic, payload, event_key, available_at)
+             VALUES (gen_random_uuid(), 'registered', 'events.player', '{{}}', '{held}', {when})"
+        )
+    };
+    // Nobody claims what is due only later, so that the lock comes first.
+    scene.sql(&due(true, "now() + interval '1 day'")).await;
+    locker.batch_execute("BEGIN; SELECT FROM outbox_events FOR KEY SHARE").await.unwrap();
+    scene.sql("UPDATE outbox_events SET available_at = now() - interval '1 hour'").await;
+    scene.sql(&due(false, "now()")).await;
+
+    let troubles = || -> Value { serde_json::from_str(&scene.relay.get("/api/v1/troubles").1).unwrap() };
+    let name = format!("pid {pid}");
+    let held = wait_until("it is told", async || {
+        troubles()["troubles"].as_array().unwrap().iter().find(|trouble| trouble["name"] == name.as_str()).cloned()
+    })
+    .await;
+    let reason = held["reason"].as_str().unwrap();
+    let end = format!("SELECT pg_terminate_backend({pid});");
+    assert!(held["kind"] == "held" && reason.contains("holds 1 of the oldest") && reason.ends_with(&end), "{held}");
+    assert!(agreed(&scene.relay).0.contains(" 200"), "the others go through");
+    assert!(scene.relay.get("/metrics").1.contains("kind=\"held\"} 1\n"));
+    let at = format!("http://{}", scene.relay.address());
+    let doctor = run(
+        &["doctor", "--relay", &at, "--long-transaction", "1ms"],
+        &[("POSTGRES_DSN", &scene.database.dsn()), ("EVENT_BUS", "redis"), ("REDIS_URL", &scene.redis.url())],
+    );
+    let doctor = transcript(&doctor);
+    assert!(doctor.contains("warning  postgres.held: somebody holds 1 of the oldest"), "{doctor}");
+    assert!(doctor.contains("outboxeventsheld"), "{doctor}");
+
+    let unpublished = "SELECT coalesce(string_agg(event_key, ','), '') FROM outbox_events WHERE status <> 'PUBLISHED'";
+    let waiting = async || scene.admin.query_one(unpublished, &[]).await.unwrap().get::<_, String>(0);
+    wait_until("the neighbour is out", async || (waiting().await == "true").then_some(())).await;
+    scene.sql(&end).await;
+    wait_until("the event is out", async || waiting().await.is_empty().then_some(())).await;
+    wait_until("no trouble is left", async || troubles()["troubles"].as_array().unwrap().is_empty().then_some(()))
+        .await;
+}
+
 /// A setting of the database that no client can see until it writes.
 #[tokio::test(flavor = "multi_thread")]
 async fn outcomes_that_cannot_be_written_are_known_while_nothing_is_due() {

@@ -243,7 +243,7 @@ metrics! {
 
     troubles: GaugeBy {
         scope: Replica,
-        labels: &[Label { name: "kind", values: &["route", "place", "outcome", "pruning", "telling"] }],
+        labels: &[Label { name: "kind", values: &["route", "place", "outcome", "pruning", "held", "telling"] }],
         help: "Routes, events and rows that this replica has trouble with now, by kind; those above 256 are not counted",
         answers: "Does something small not go on while the rest does?",
     }

@@ -108,6 +108,7 @@ const LAYERS: [Layers; 4] = [
             "crash_point",
             "error_chain",
             "failed_lately",
+            "span",
             "renew",
             "diagnosis",
             "troubles",

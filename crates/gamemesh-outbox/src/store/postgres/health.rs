@@ -16,6 +16,7 @@ use super::server_table::ServerTable;
 use super::session::answer;
 use super::table::{Step, Table, Time};
 use crate::store::{ClaimLimit, HealthCheck, OnPublished, StoreError};
+use crate::troubles::Trouble;
 
 /// How long the answer may take: probes do not wait long either.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(3);
@@ -29,7 +30,13 @@ impl HealthCheck for PostgresStore {
     async fn check(&self) -> Result<(), String> {
         let asked = tokio::time::timeout(HEALTHY_WITHIN, self.would_work()).await;
         let late = |_| Err(no_answer(&format!("PostgreSQL ({})", self.connector.last().shown()), HEALTHY_WITHIN));
-        asked.unwrap_or_else(late).map_err(|error| one_line(&error))
+        asked.unwrap_or_else(late).map_err(|error| one_line(&error))?;
+        self.look_for_holders().await;
+        Ok(())
+    }
+
+    fn troubles(&self) -> Vec<Trouble> {
+        self.holdings.troubles()
     }
 }
 

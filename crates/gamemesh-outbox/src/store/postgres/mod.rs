@@ -14,6 +14,8 @@ pub mod diagnose;
 mod dsn;
 mod error;
 mod health;
+mod holder;
+mod holding;
 mod looked;
 mod migrate;
 #[cfg(test)]
@@ -54,6 +56,7 @@ pub use self::schema::{EXAMPLE_MIGRATIONS, MIGRATIONS};
 
 use self::claim::PostgresClaim;
 use self::connector::Connector;
+use self::holding::Holdings;
 use self::pool::{ConnectionPool, pool};
 use self::position::Position;
 use self::readers::Readers;
@@ -86,6 +89,7 @@ pub struct PostgresStore {
     /// Whether a look may be a statement alone.
     looks_alone: Arc<AtomicBool>,
     readers: Readers,
+    holdings: Holdings,
 }
 
 impl PostgresStore {
@@ -95,7 +99,7 @@ impl PostgresStore {
         let readers = Readers::new(pool(&connector, readers::CONNECTIONS)?, connector.clone());
         let pool = pool(&connector, config.connections)?;
         let (position, looks_alone) = (Position::new(Instant::now()), Arc::new(AtomicBool::new(true)));
-        Ok(Self { pool, config, connector, position, looks_alone, readers })
+        Ok(Self { pool, config, connector, position, looks_alone, readers, holdings: Holdings::default() })
     }
 
     /// Takes a connection from the pool, for a producer in the same process. Dropped, it goes back.

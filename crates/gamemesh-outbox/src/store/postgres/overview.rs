@@ -12,7 +12,7 @@ use crate::store::overview::{FailingTopic, LOOKED_AT, Overview, Overviews, Relay
 use crate::store::{Route, StoreError};
 
 /// What relays, this one and the earlier one, call themselves unless their connection string says otherwise.
-const APPLICATION: &str = "outbox-relay";
+pub(super) const APPLICATION: &str = "outbox-relay";
 
 /// Who looks wants to know soon that somebody has locked the table.
 const NO_LONG_QUEUE: &str = "SET LOCAL lock_timeout = '3s'";

@@ -20,10 +20,11 @@ static TROUBLES: Check = Check {
 pub(super) static CHECKS: [&Check; 2] = [&READY, &TROUBLES];
 
 /// What to do, by kind of trouble.
-const FIXES: [(&str, &str); 4] = [
+const FIXES: [(&str, &str); 5] = [
     ("route", "give the topic its place on the bus, or the permission: docs/runbooks.md#outboxroutetrouble"),
     ("place", "change the place as the reason says: docs/runbooks.md#outboxplacetrouble"),
     ("outcome", "remove what the database names: docs/runbooks.md#outboxoutcomesnotwritten"),
+    ("held", "end the transaction, as the reason says: docs/runbooks.md#outboxeventsheld"),
     ("pruning", "remove what keeps the row: docs/runbooks.md#outboxpruningtrouble"),
 ];
 

@@ -46,11 +46,11 @@ impl From<FailingTopic> for FailingNow {
 #[derive(Serialize, ToSchema)]
 struct TroubleNow {
     /// What it is about: a `route` for which the bus has no place, a `place` of the bus that does not keep what it
-    /// acknowledges, the `outcome` of an event that cannot be written, a row that `pruning` cannot remove, or something that
-    /// the relay tells (`telling`) and nobody takes.
+    /// acknowledges, the `outcome` of an event that cannot be written, a row that `pruning` cannot remove, somebody by
+    /// whom events that are due are `held`, or something that the relay tells (`telling`) and nobody takes.
     #[schema(value_type = String, example = "route")]
     kind: &'static str,
-    /// Which one: topic and type, the name on the bus, an id.
+    /// Which one: topic and type, the name on the bus, an id, a server process.
     name: String,
     since: Timestamp,
     /// Why, in the words of the server where it said something.

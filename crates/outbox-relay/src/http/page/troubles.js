@@ -9,6 +9,7 @@ const KINDS = {
   place: "Place on the bus",
   outcome: "Outcome not written",
   pruning: "Row not removed",
+  held: "Held by somebody else",
   telling: "Not told",
   failing: "Keeps failing",
 };

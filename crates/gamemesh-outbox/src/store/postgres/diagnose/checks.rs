@@ -28,6 +28,8 @@ checks! {
         "times in logs and traces do not fit together, and producers that choose available_at themselves miss it";
     LOCKS = "postgres.locks", "locks on outbox_events that nothing can be claimed or marked beside",
         "no event leaves the outbox while they last, and neither can producers write";
+    HELD = "postgres.held", "events that are due and that another transaction holds",
+        "every claim passes them over, and they leave only when that transaction ends";
     HORIZON = "postgres.vacuum_horizon", "long transactions and prepared ones, which keep dead rows alive",
         "vacuum removes nothing that is younger: each claim wades through more dead rows, and the disk fills";
     SLOTS = "postgres.replication_slots", "replication slots that nobody reads",

@@ -9,10 +9,11 @@ use tokio_postgres::{Client, Error, Row};
 
 use crate::store::StoreError;
 use crate::store::postgres::error::unavailable;
+use crate::store::postgres::holder::Holder;
 use crate::store::postgres::session::answer;
 use crate::store::postgres::{PostgresStore, sql};
 
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Locks that do not last so long are everybody's daily work.
 const LOCKED_FOR: Duration = Duration::from_secs(1);
 const CANNOT_LOOK: &str = "cannot examine the server";
@@ -62,23 +63,6 @@ pub(super) struct Privileges {
     pub(super) without_policy: Vec<String>,
     /// The policies of row security by which the role sees events only under a condition.
     pub(super) conditional_policies: Vec<String>,
-}
-
-/// Somebody whose transaction is in the way of others.
-#[derive(Clone, Debug)]
-pub(super) struct Holder {
-    /// The backend; `None` for a prepared transaction.
-    pub(super) pid: Option<i32>,
-    pub(super) role: String,
-    pub(super) application: String,
-    pub(super) state: String,
-    /// In seconds; `None` where this role may not see it.
-    pub(super) age: Option<f64>,
-    /// How many transactions began since.
-    pub(super) transactions: Option<i64>,
-    pub(super) query: String,
-    /// The name of a prepared transaction.
-    pub(super) prepared: Option<String>,
 }
 
 /// A lock on the table that is in everybody's way.
@@ -185,13 +169,13 @@ impl PostgresStore {
     pub(super) async fn holders(&self, longer_than: Duration) -> Result<Vec<Holder>, StoreError> {
         let seconds = longer_than.as_secs_f64();
         let rows = self.ask(sql::DIAGNOSE_HORIZON, &[(&seconds as _, Type::FLOAT8)]).await?;
-        read_all(&rows, holder)
+        read_all(&rows, Holder::read)
     }
 
     pub(super) async fn locks(&self) -> Result<Vec<TableLock>, StoreError> {
         let rows = self.ask(sql::DIAGNOSE_LOCKS, &[(&LOCKED_FOR.as_secs_f64() as _, Type::FLOAT8)]).await?;
         read_all(&rows, |row| {
-            Ok(TableLock { holder: holder(row)?, mode: row.try_get("mode")?, granted: row.try_get("granted")? })
+            Ok(TableLock { holder: Holder::read(row)?, mode: row.try_get("mode")?, granted: row.try_get("granted")? })
         })
     }
 
@@ -231,19 +215,6 @@ impl PostgresStore {
         session.give_back();
         Ok(rows)
     }
-}
-
-fn holder(row: &Row) -> Result<Holder, Error> {
-    Ok(Holder {
-        pid: row.try_get("pid")?,
-        role: row.try_get("role")?,
-        application: row.try_get("application")?,
-        state: row.try_get("state")?,
-        age: row.try_get("age")?,
-        transactions: row.try_get("transactions")?,
-        query: row.try_get::<_, Option<String>>("query")?.unwrap_or_default(),
-        prepared: row.try_get("prepared")?,
-    })
 }
 
 async fn backend(client: &Client) -> Result<(i32, f64), Error> {

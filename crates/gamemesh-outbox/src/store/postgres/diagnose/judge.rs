@@ -4,11 +4,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::checks::{
-    CLOCK, CONNECTION, DURABILITY, ENCODING, HEADROOM, HORIZON, INDEXES, LOCKS, POOLER, PRIVILEGES, PRODUCERS_COMMITS,
-    SCHEMA, SLOTS, TLS, VACUUM, VERSION, WRITABLE,
+    CLOCK, CONNECTION, DURABILITY, ENCODING, HEADROOM, HELD, HORIZON, INDEXES, LOCKS, POOLER, PRIVILEGES,
+    PRODUCERS_COMMITS, SCHEMA, SLOTS, TLS, VACUUM, VERSION, WRITABLE,
 };
-use super::collect::{Holder, Index, Pooler, Privileges, Server, Slot, Table, TableLock};
-use crate::diagnosis::{Finding, span};
+use super::collect::{Index, Pooler, Privileges, Server, Slot, Table, TableLock};
+use crate::diagnosis::Finding;
+use crate::span::span;
+use crate::store::postgres::holder::Holder;
+use crate::store::postgres::holding::Holding;
 use crate::store::postgres::schema::UTF8;
 use crate::store::schema::MigrationState;
 
@@ -239,43 +242,11 @@ pub(super) fn horizon(holders: &[Holder], longer_than: Duration) -> Vec<Finding>
 }
 
 fn holder(holder: &Holder) -> Finding {
-    let mut fix = end(holder);
+    let mut fix = holder.end();
     if holder.prepared.is_none() {
         fix += "\nALTER SYSTEM SET idle_in_transaction_session_timeout = '5min';\nSELECT pg_reload_conf();";
     }
-    HORIZON.warning(who(holder), fix)
-}
-
-/// Says whose transaction it is, and how old.
-fn who(holder: &Holder) -> String {
-    let age = holder.age.map_or("an age that this role may not see".to_owned(), span);
-    let since = holder.transactions.map_or(String::new(), |count| format!(", {count} transactions began since"));
-    if let Some(name) = &holder.prepared {
-        return format!("prepared transaction '{}' of role {} is {age} old{since}", quoted(name), holder.role);
-    }
-    format!(
-        "pid {}, role {}, application {:?}, {}: a transaction of {age}{since}; its query begins: {}",
-        holder.pid.unwrap_or_default(),
-        holder.role,
-        holder.application,
-        if holder.state.is_empty() { "state hidden" } else { &holder.state },
-        query_start(&holder.query),
-    )
-}
-
-/// Says what ends the transaction.
-fn end(holder: &Holder) -> String {
-    match &holder.prepared {
-        Some(name) => {
-            let name = quoted(name);
-            format!("COMMIT PREPARED '{name}';\n-- or\nROLLBACK PREPARED '{name}';")
-        }
-        None => format!("SELECT pg_terminate_backend({});", holder.pid.unwrap_or_default()),
-    }
-}
-
-fn quoted(name: &str) -> String {
-    name.replace('\'', "''")
+    HORIZON.warning(holder.who(), fix)
 }
 
 pub(super) fn locks(locks: &[TableLock]) -> Vec<Finding> {
@@ -285,21 +256,19 @@ pub(super) fn locks(locks: &[TableLock]) -> Vec<Finding> {
     let finding = |lock: &TableLock| {
         let does = if lock.granted { "holds" } else { "waits, and everybody else behind it, for" };
         LOCKS.error(
-            format!("somebody {does} a lock on the table ({}): {}", lock.mode, who(&lock.holder)),
-            end(&lock.holder),
+            format!("somebody {does} a lock on the table ({}): {}", lock.mode, lock.holder.who()),
+            lock.holder.end(),
         )
     };
     locks.iter().map(finding).collect()
 }
 
-/// Shows how a query begins, up to its first literal: that may be a password or somebody's data.
-fn query_start(query: &str) -> String {
-    const CHARACTERS_MAX: usize = 120;
-    let words: Vec<&str> = query.split_whitespace().collect();
-    let line = words.join(" ");
-    let end = line.find(['\'', '$']).unwrap_or(line.len()).min(line.floor_char_boundary(CHARACTERS_MAX));
-    let cut = if end < line.len() { "..." } else { "" };
-    format!("{}{cut}", line[..end].trim_end())
+pub(super) fn held(found: &[Holding]) -> Vec<Finding> {
+    if found.is_empty() {
+        return vec![HELD.ok("no event that is due is held by anybody but relays")];
+    }
+    let finding = |holding: &Holding| HELD.warning(format!("somebody {}", holding.what()), holding.holder.end());
+    found.iter().map(finding).collect()
 }
 
 pub(super) fn slots(slots: &[Slot]) -> Vec<Finding> {
@@ -510,19 +479,6 @@ mod tests {
         let prepared = Holder { pid: None, prepared: Some("it's".into()), ..backend };
         assert!(holder(&prepared).fix.contains("ROLLBACK PREPARED 'it''s';"));
         assert_eq!(horizon(&[], Duration::from_secs(60))[0].severity, Ok);
-    }
-
-    #[test]
-    fn a_query_is_cut_before_its_first_literal() {
-        for (query, expected) in [
-            ("SELECT 1", "SELECT 1"),
-            ("INSERT INTO t VALUES (E'a\\'b', 'c')", "INSERT INTO t VALUES (E..."),
-            ("SELECT $secret$hunter2$secret$", "SELECT..."),
-            ("", ""),
-        ] {
-            assert_eq!(query_start(query), expected);
-        }
-        assert_eq!(query_start(&"ä".repeat(500)).chars().count(), 63);
     }
 
     #[test]

@@ -8,8 +8,9 @@ pub use self::checks::CHECKS;
 use async_trait::async_trait;
 
 use self::checks::{
-    CLOCK, CONNECTION, DUE_LATER, FAILING, HORIZON, INDEXES, LOCKS, POOLER, PRIVILEGES, SCHEMA, SLOTS, VACUUM,
+    CLOCK, CONNECTION, DUE_LATER, FAILING, HELD, HORIZON, INDEXES, LOCKS, POOLER, PRIVILEGES, SCHEMA, SLOTS, VACUUM,
 };
+use self::collect::ANSWER_WITHIN;
 use super::PostgresStore;
 use super::error::one_line;
 use super::readers;
@@ -59,6 +60,8 @@ impl Diagnose for PostgresStore {
         let skew = self.clock_skew().await;
         findings.extend(or_unknown(&CLOCK, skew.map(|skew| vec![judge::clock(skew)])));
         findings.extend(or_unknown(&LOCKS, self.locks().await.map(|found| judge::locks(&found))));
+        let held = self.holding_due(demands.long_transaction, ANSWER_WITHIN).await;
+        findings.extend(or_unknown(&HELD, held.map(|found| judge::held(&found))));
         let holders = self.holders(demands.long_transaction).await;
         findings
             .extend(or_unknown(&HORIZON, holders.map(|holders| judge::horizon(&holders, demands.long_transaction))));

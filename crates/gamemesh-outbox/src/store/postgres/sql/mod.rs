@@ -46,6 +46,7 @@ statements! {
     FROZEN_FUNCTIONS = "frozen_functions.sql";
     HISTORY = "history.sql";
     HOLD_AGAIN = "hold_again.sql";
+    HOLDING_DUE = "holding_due.sql";
     LOCK_DUE = "lock_due.sql";
     LOOK_FOR_DUE = "look_for_due.sql";
     MARK_PUBLISHED = "mark_published.sql";
