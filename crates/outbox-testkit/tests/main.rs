@@ -17,6 +17,7 @@ mod readers;
 mod relay;
 mod routes;
 mod running;
+mod settling_slowly;
 mod sqlite;
 mod stores;
 mod tracing;

@@ -53,9 +53,15 @@ impl Inner {
 
     /// Decides which events of `batch` are sent.
     fn fates(&self, batch: &Batch<'_>) -> Vec<Fate> {
+        // It may be known only since this was claimed how many outcomes are written in time.
+        let mut room = self.settle_size.of(u32::try_from(batch.events.len()).unwrap_or(u32::MAX));
         let mut tried: Vec<&Event> = Vec::new();
         let mut fate = |event| {
+            if room == 0 {
+                return Fate::Keep;
+            }
             if let Err(invalid) = self.config.validator.event(event) {
+                room -= 1;
                 return Fate::Reject(BusError::new(BusErrorKind::Rejected, invalid.to_string()));
             }
             if self.paused.waits(event).is_some() {
@@ -70,6 +76,7 @@ impl Inner {
                 return Fate::Keep;
             }
             tried.push(event);
+            room -= 1;
             Fate::Send
         };
         batch.events.iter().map(&mut fate).collect()
