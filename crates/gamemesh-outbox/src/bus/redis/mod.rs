@@ -307,10 +307,12 @@ impl Inner {
                 Ok(_) => {}
                 // Who may not ask for the role, or not write there, may still publish, and so may one whose server is too old
                 // for the question.
-                Err(error) => match refused(&error) {
-                    refused if refused.kind() == BusErrorKind::Unavailable => return Err(refused.chain()),
-                    _ => {}
-                },
+                Err(error) => {
+                    let refused = refused(&error);
+                    if refused.kind() == BusErrorKind::Unavailable {
+                        return Err(refused.chain());
+                    }
+                }
             }
         }
         self.give_back(connection);

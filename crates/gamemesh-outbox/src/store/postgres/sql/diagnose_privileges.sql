@@ -4,24 +4,15 @@ SELECT current_user::text AS role,
        {without_policy} AS without_policy,
        -- Policies by which events are seen, or changed, only under a condition, where no other one lets all be.
        ARRAY(
-           SELECT policy.polname::text
-           FROM pg_policy AS policy,
-                LATERAL (SELECT coalesce(pg_get_expr(policy.polqual, policy.polrelid), 'true') <> 'true') AS shown (conditional)
+           SELECT policy.name
+           FROM {own_policies} AS policy
            WHERE row_security_active(to_regclass('outbox_events'))
-             AND policy.polrelid = to_regclass('outbox_events')
-             AND policy.polcmd::text IN ('*', 'r', 'w')
-             AND shown.conditional
-             AND (0 = ANY (policy.polroles)
-                  OR EXISTS (SELECT FROM unnest(policy.polroles) AS role WHERE pg_has_role(role, 'USAGE')))
-             AND NOT (policy.polpermissive AND EXISTS (
-                 SELECT FROM pg_policy AS other
-                 WHERE other.polrelid = policy.polrelid AND other.polpermissive
-                   AND other.polcmd::text IN ('*', policy.polcmd::text)
-                   AND coalesce(pg_get_expr(other.polqual, other.polrelid), 'true') = 'true'
-                   AND (0 = ANY (other.polroles)
-                        OR EXISTS (SELECT FROM unnest(other.polroles) AS role WHERE pg_has_role(role, 'USAGE')))
+             AND policy.conditional AND policy.command IN ('*', 'r', 'w')
+             AND NOT (policy.permissive AND EXISTS (
+                 SELECT FROM {own_policies} AS other
+                 WHERE other.permissive AND NOT other.conditional AND other.command IN ('*', policy.command)
              ))
-           ORDER BY policy.polname
+           ORDER BY policy.name
        ) AS conditional_policies,
        ARRAY(
            SELECT privilege FROM (

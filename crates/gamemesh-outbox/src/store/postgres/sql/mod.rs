@@ -18,13 +18,14 @@ macro_rules! composed {
 }
 
 /// What statements have in common. Of dead letters: which are looked through, which are meant, and which a request holds. Of a
-/// role: what row security hides from it.
-const FRAGMENTS: [(&str, &str); 5] = [
+/// role: what row security hides from it, and by which policies.
+const FRAGMENTS: [(&str, &str); 6] = [
     ("newest", include_str!("newest.sql")),
     ("held", include_str!("held.sql")),
     ("is_about", include_str!("is_about.sql")),
     ("is_within", include_str!("is_within.sql")),
     ("without_policy", include_str!("without_policy.sql")),
+    ("own_policies", include_str!("own_policies.sql")),
 ];
 
 composed! {
