@@ -161,6 +161,10 @@ impl Inner {
         let sent = self.publish(&mut batch, stopping).await;
         let Judged { outcomes, outage, late } = self.judge(&batch.events, &sent, batch.tried.lane());
         self.learn(&batch, &sent, outage, late);
+        // A route that is tried may be the only one that takes nothing, unless it is known to be more.
+        if outage && (batch.tried.lane().is_none() || !self.bus_breaker.is_closed()) {
+            self.telemetry.bus_down();
+        }
         let written = self.settle(batch, outcomes, rehearsed).await?;
         Ok(match withheld || sent.receipts.iter().any(Option::is_some) {
             _ if outage => Turn::Outage,

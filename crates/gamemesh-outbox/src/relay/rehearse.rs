@@ -143,12 +143,10 @@ impl Inner {
             self.telemetry.outcomes_written();
             return Written::Well;
         }
-        match reason.filter(|_| self.unwritten.nothing_is() && !walks_on) {
-            Some(reason) => {
-                self.nothing_is_written(&reason, if refused > 0 && rehearsed.all { COPY } else { REHEARSAL })
-            }
-            None => Written::NotThis,
-        }
+        let Some(reason) = reason.filter(|_| self.unwritten.nothing_is()) else { return Written::NotThis };
+        let nothing = self.nothing_is_written(&reason, if refused > 0 && rehearsed.all { COPY } else { REHEARSAL });
+        // What comes next may be otherwise: it is known by then that so far nothing is written.
+        if walks_on { Written::NotThis } else { nothing }
     }
 
     /// Learns from a settlement that failed as a whole. That is an outage, as any other; from the second time in a row on

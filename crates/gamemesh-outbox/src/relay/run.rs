@@ -136,7 +136,7 @@ impl Inner {
                     Turn::Carried(Written::Nothing(backoff)) => drop(settle_permit.failed_for(*backoff)),
                     Turn::Outage => {
                         self.claiming.gave_back();
-                        self.telemetry.bus_down(bus_permit.failed());
+                        bus_permit.failed().into_iter().for_each(|pause| self.telemetry.slowed_down(pause));
                     }
                 }
             }

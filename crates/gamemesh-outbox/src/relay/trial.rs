@@ -43,11 +43,6 @@ impl Inner {
             // Trials get half of the time of one connection at most.
             let rest = began.elapsed().clamp(REST_MIN, REST_MAX);
             match tried {
-                Ok(Turn::Outage) if !self.bus_breaker.is_closed() => {
-                    permit.succeeded();
-                    // It is known to be one.
-                    self.telemetry.bus_down(None);
-                }
                 Ok(turn) => {
                     permit.succeeded();
                     match turn {

@@ -315,10 +315,12 @@ impl Telemetry {
         *self.held_because() = error.chain();
     }
 
-    pub(crate) fn bus_down(&self, pause: Option<Duration>) {
-        if let Some(pause) = pause {
-            warn!(retry_in_seconds = pause.as_secs_f64(), "relay slowed down while the bus is unavailable");
-        }
+    pub(crate) fn slowed_down(&self, pause: Duration) {
+        warn!(retry_in_seconds = pause.as_secs_f64(), "relay slowed down while the bus is unavailable");
+    }
+
+    /// Nothing of a batch was taken, and no other route takes anything either.
+    pub(crate) fn bus_down(&self) {
         let because = self.held_because().clone();
         self.note(Side::Bus, Step::Publish, Err(because));
         self.update(|progress| progress.bus_outages += 1);

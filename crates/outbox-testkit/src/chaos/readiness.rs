@@ -83,7 +83,7 @@ pub(super) fn judge(looks: &[Look], faults: &[FaultRecord], began: Nanos) -> Rea
 }
 
 /// Says whether nothing goes on meanwhile, whatever is due.
-fn stops_everything(record: &FaultRecord) -> bool {
+pub(super) fn stops_everything(record: &FaultRecord) -> bool {
     const STOPS: [&str; 5] = ["crashed", "read-only", "table locked", "refused every outcome", "killed"];
     match &record.fault {
         Fault::Outage(_) => STOPS.contains(&record.details.as_str()) || record.details == "had its table moved",

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::readiness::stops_everything;
 use super::{ChaosConfig, Readiness};
 use crate::checker::Report;
-use crate::history::{Fault, History, Nanos, RelayEvent, Target};
+use crate::history::{Fault, FaultRecord, History, Nanos, RelayEvent, Target};
 
 /// How many of the wrong answers of `/readyz` are shown.
 const WRONG_SHOWN: usize = 10;
@@ -56,8 +57,8 @@ pub struct Recovery {
     pub target: Target,
     /// When it was back, in seconds since the beginning.
     pub at: f64,
-    /// How long until a relay settled events (the database) or got an acknowledgement (the bus), in seconds; `None` if
-    /// none did before the end.
+    /// How long until a relay settled events (the database) or got an acknowledgement (the bus), in seconds, without the
+    /// time in which something else stopped everything; `None` if none did before the end.
     pub took: Option<f64>,
 }
 
@@ -134,10 +135,27 @@ fn recoveries(history: &History, began: Nanos) -> Vec<Recovery> {
     let recovery = |(target, back): (&Target, Nanos)| {
         let after = history.relays.iter().filter(|record| record.at > back && moved(target, &record.event));
         let first = after.map(|record| record.at).min();
-        let took = first.map(|at| seconds(at - back));
+        let took = first.map(|at| seconds(undisturbed(&history.faults, back..at)));
         Recovery { target: target.clone(), at: seconds(back.saturating_sub(began)), took }
     };
     servers.map(recovery).collect()
+}
+
+/// Returns how much of a time nothing was going on that stops everything.
+fn undisturbed(faults: &[FaultRecord], time: Range<Nanos>) -> Nanos {
+    let stops = faults.iter().filter(|record| stops_everything(record));
+    let part = |record: &FaultRecord| {
+        let until = record.until.unwrap_or(Nanos::MAX).min(time.end);
+        Some((record.at.max(time.start), until)).filter(|(from, until)| from < until)
+    };
+    let mut stopped: Vec<(Nanos, Nanos)> = stops.filter_map(part).collect();
+    stopped.sort_unstable();
+    let (mut left, mut seen) = (time.end - time.start, time.start);
+    for (from, until) in stopped {
+        left -= until.saturating_sub(from.max(seen));
+        seen = seen.max(until);
+    }
+    left
 }
 
 fn timeline(history: &History, time: Range<Nanos>) -> Vec<Row> {
@@ -200,5 +218,32 @@ impl fmt::Display for ChaosReport {
             }
         };
         writeln!(f, "\nChecker: {verdict}\n{}", self.checked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recovery_is_not_blamed_for_what_else_stopped_everything_meanwhile() {
+        let outage = |at, until, details: &str| FaultRecord {
+            at,
+            until,
+            fault: Fault::Outage(Target::Bus),
+            details: details.to_owned(),
+        };
+        let small = outage(0, Some(100), "refused one in 64");
+        for (outages, left) in [
+            (vec![], 10),
+            (vec![outage(5, Some(10), "killed")], 10),
+            (vec![outage(5, Some(12), "killed"), small.clone()], 8),
+            (vec![outage(12, Some(15), "killed"), outage(13, Some(14), "crashed")], 7),
+            (vec![outage(11, Some(15), "killed"), outage(14, Some(18), "crashed")], 3),
+            (vec![outage(18, None, "killed")], 8),
+            (vec![outage(20, Some(30), "killed")], 10),
+        ] {
+            assert_eq!(undisturbed(&outages, 10..20), left, "{outages:?}");
+        }
     }
 }
