@@ -124,3 +124,17 @@ async fn a_commit_that_waits_for_a_standby_is_ended_as_done_and_holds_nothing() 
     let active = "SELECT FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND datname = current_database()";
     wait_until("no session waits", async || client.query(active, &[]).await.unwrap().is_empty().then_some(())).await;
 }
+
+/// Without its primary key a table takes a row that has no id.
+#[tokio::test]
+async fn a_row_without_an_id_keeps_no_other() {
+    let (_database, client, store) = migrated_database().await;
+    let without_id = "ALTER TABLE outbox_events DROP CONSTRAINT outbox_events_pkey; ALTER TABLE outbox_events ALTER id DROP NOT NULL;
+                      INSERT INTO outbox_events (id, event_type, topic, payload) VALUES (NULL, 'registered', 'events.player', '1')";
+    client.batch_execute(without_id).await.unwrap();
+    let id = insert_old_style(&client, "1").await;
+    let (held, events) = claim(&store).await;
+    assert_eq!(events.iter().map(|event| event.id).collect::<Vec<_>>(), [id]);
+    held.settle(vec![Outcome::Published], &POLICY).await.unwrap();
+    assert!(claim_now(&store, &limit()).await.unwrap().is_none());
+}

@@ -10,9 +10,12 @@ use gamemesh_outbox::bus::memory::MemoryBus;
 use gamemesh_outbox::relay::RelayConfig;
 use gamemesh_outbox::store::memory::MemoryStore;
 use gamemesh_outbox::store::{
-    Backlog, Claim, ClaimLimit, Claimed, Outcome, SettlePolicy, Settled, Store, StoreError, StoreErrorKind, Unwritten,
+    Backlog, Claim, ClaimLimit, Claimed, Left, Outcome, SettlePolicy, Settled, Store, StoreError, StoreErrorKind,
+    Unwritten,
 };
 use gamemesh_outbox::{Event, NewEvent, OutboxTransaction};
+use outbox_testkit::wait_until;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::running::Running;
@@ -27,11 +30,13 @@ const WRITTEN_IN: Duration = Duration::from_millis(420);
 struct SlowStore {
     rows: MemoryStore,
     is_slow: Arc<AtomicBool>,
+    refuses: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
 struct SlowClaim {
     claim: Box<dyn Claim>,
+    ids: Vec<Uuid>,
     store: SlowStore,
 }
 
@@ -50,7 +55,8 @@ impl SlowStore {
             return Ok(());
         }
         let takes = each * u32::try_from(events).unwrap();
-        tokio::time::sleep(takes.min(STATEMENT_MAX)).await;
+        // On a paused clock this moves it.
+        let _ = tokio::time::timeout(takes.min(STATEMENT_MAX), std::future::pending::<()>()).await;
         if takes < STATEMENT_MAX {
             return Ok(());
         }
@@ -62,7 +68,7 @@ impl SlowStore {
 impl Store for SlowStore {
     async fn claim(&self, wait_at_most: Duration, limit: &ClaimLimit) -> Result<Claimed, StoreError> {
         let claimed = self.rows.claim(wait_at_most, limit).await?;
-        let slow = |claim| Box::new(SlowClaim { claim, store: self.clone() }) as Box<dyn Claim>;
+        let slow = |claim| Box::new(SlowClaim { claim, ids: Vec::new(), store: self.clone() }) as Box<dyn Claim>;
         Ok(Claimed { claim: claimed.claim.map(slow), ..claimed })
     }
 
@@ -74,7 +80,9 @@ impl Store for SlowStore {
 #[async_trait]
 impl Claim for SlowClaim {
     fn take_events(&mut self) -> Vec<Event> {
-        self.claim.take_events()
+        let events = self.claim.take_events();
+        self.ids = events.iter().map(|event| event.id).collect();
+        events
     }
 
     fn more_due(&self) -> bool {
@@ -83,6 +91,10 @@ impl Claim for SlowClaim {
 
     async fn rehearse(&mut self, most: usize, policy: &SettlePolicy) -> Result<Vec<Unwritten>, StoreError> {
         self.store.statement(most, REHEARSED_IN).await?;
+        if self.store.refuses.load(Ordering::Relaxed) {
+            let refused = |id: &Uuid| Unwritten { id: *id, reason: "the books are closed".into(), left: Left::Refused };
+            return Ok(self.ids.iter().take(most).map(refused).collect());
+        }
         self.claim.rehearse(most, policy).await
     }
 
@@ -109,5 +121,21 @@ async fn workers_that_all_rehearsed_as_much_as_just_fits_publish_no_more_than_ca
     let mut copies: HashMap<Uuid, u32> = HashMap::new();
     bus.messages().iter().for_each(|message| *copies.entry(message.id).or_default() += 1);
     assert!(copies.values().all(|copies| *copies <= 2), "{copies:?}");
+    relay.stop().await;
+}
+
+/// Claims go on behind what cannot be written for as long as there is something, which is no reason to be silent.
+#[tokio::test(start_paused = true)]
+async fn a_long_queue_of_what_cannot_be_written_is_not_ready_before_its_end_is_reached() {
+    let store = SlowStore::default();
+    let mut relay = Running::start(store.clone(), MemoryBus::default(), RelayConfig::default());
+    store.insert(1).await;
+    relay.until(|progress| progress.published == 1).await;
+    store.is_slow.store(true, Ordering::Relaxed);
+    store.refuses.store(true, Ordering::Relaxed);
+    store.insert(3_000).await;
+    let began = Instant::now();
+    wait_until("not ready", async || relay.telemetry.verdict().store.is_down().then_some(())).await;
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     relay.stop().await;
 }

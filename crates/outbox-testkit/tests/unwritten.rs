@@ -13,6 +13,7 @@ use gamemesh_outbox::Event;
 use gamemesh_outbox::bus::memory::MemoryBus;
 use gamemesh_outbox::bus::{BusPublisher, Receipt};
 use gamemesh_outbox::relay::{RelayConfig, Watch};
+use gamemesh_outbox::store::OnPublished;
 use gamemesh_outbox::store::postgres::{PostgresConfig, PostgresStore};
 use gamemesh_outbox::store::schema::Schema;
 use gamemesh_outbox::troubles::{Trouble, TroubleKind};
@@ -118,7 +119,7 @@ const TRIGGERS: [SqlFault; 3] = [
     },
 ];
 
-const OF_ONE_ROW: [SqlFault; 4] = [
+const OF_ONE_ROW: [SqlFault; 6] = [
     SqlFault {
         name: "a trigger that waits for somebody's lock",
         breaks: "CREATE FUNCTION waits() RETURNS trigger LANGUAGE plpgsql
@@ -128,6 +129,24 @@ const OF_ONE_ROW: [SqlFault; 4] = [
                  SELECT pg_advisory_lock(7)",
         heals: "SELECT pg_advisory_unlock(7)",
         said: "somebody else holds a lock",
+    },
+    SqlFault {
+        name: "a trigger that does not reach another server",
+        breaks: "CREATE FUNCTION far() RETURNS trigger LANGUAGE plpgsql
+                     AS 'BEGIN RAISE ''could not connect to server far'' USING ERRCODE = ''08001''; END';
+                 CREATE TRIGGER far BEFORE UPDATE ON outbox_events FOR EACH ROW WHEN (OLD.event_type = 'bad')
+                     EXECUTE FUNCTION far()",
+        heals: "DROP TRIGGER far ON outbox_events",
+        said: "could not connect to server far",
+    },
+    SqlFault {
+        name: "a trigger that has no room for its copy",
+        breaks: "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql
+                     AS 'BEGIN RAISE ''no space for the archive'' USING ERRCODE = ''53100''; END';
+                 CREATE TRIGGER no_room BEFORE UPDATE ON outbox_events FOR EACH ROW
+                     WHEN (OLD.event_type = 'bad' AND NEW.status = 'PUBLISHED') EXECUTE FUNCTION no_room()",
+        heals: "DROP TRIGGER no_room ON outbox_events",
+        said: "no space for the archive",
     },
     SqlFault {
         name: "a check that is NOT VALID",
@@ -164,8 +183,13 @@ struct Scene {
 }
 
 /// Starts a relay, and what keeps its verdict.
-fn start(store: PostgresStore, bus: impl BusPublisher, stored: &MemoryBus, workers: u32) -> (Running, JoinSet<()>) {
-    let config = RelayConfig { poll_interval: Duration::from_millis(50), workers, ..RelayConfig::default() };
+fn start(
+    store: PostgresStore,
+    bus: impl BusPublisher,
+    stored: &MemoryBus,
+    config: RelayConfig,
+) -> (Running, JoinSet<()>) {
+    let config = RelayConfig { poll_interval: Duration::from_millis(50), ..config };
     let relay = Running::start(store.clone(), bus, config.clone());
     let telemetry = relay.telemetry.clone();
     let watch = Watch::new(Arc::new(store), Arc::new(stored.clone()), config.poll_interval, telemetry);
@@ -176,14 +200,14 @@ fn start(store: PostgresStore, bus: impl BusPublisher, stored: &MemoryBus, worke
 
 impl Scene {
     async fn new<B: BusPublisher>(server: &PostgresServer, settings: &str, bus: impl FnOnce(MemoryBus) -> B) -> Self {
-        Self::on(server.database().await, settings, RelayConfig::default().workers, bus).await
+        Self::on(server.database().await, settings, RelayConfig::default(), bus).await
     }
 
     /// Starts a relay on an empty database, and waits until it has settled its first event.
     async fn on<B: BusPublisher>(
         database: TestDatabase,
         settings: &str,
-        workers: u32,
+        config: RelayConfig,
         bus: impl FnOnce(MemoryBus) -> B,
     ) -> Self {
         let own = |dsn: &str| PostgresStore::new(PostgresConfig::from_dsn(dsn).unwrap()).unwrap();
@@ -201,7 +225,7 @@ impl Scene {
             .unwrap();
         let store = own(&database.dsn().replace("user=postgres", &format!("user={role}")));
         let stored = MemoryBus::default().with_duplicate_window(Duration::ZERO);
-        let (relay, watching) = start(store, bus(stored.clone()), &stored, workers);
+        let (relay, watching) = start(store, bus(stored.clone()), &stored, config);
         let scene = Self { database, admin, role, bus: stored, relay, _watch: watching };
         scene.insert(1).await;
         scene.until_published("the first event", 1).await;
@@ -212,7 +236,7 @@ impl Scene {
     fn another_relay(&self) -> (Running, JoinSet<()>) {
         let dsn = self.database.dsn().replace("user=postgres", &format!("user={}", self.role));
         let store = PostgresStore::new(PostgresConfig::from_dsn(&dsn).unwrap()).unwrap();
-        start(store, self.bus.clone(), &self.bus, RelayConfig::default().workers)
+        start(store, self.bus.clone(), &self.bus, RelayConfig::default())
     }
 
     async fn sql(&self, sql: &str) {
@@ -465,12 +489,70 @@ async fn a_transaction_that_somebody_ends_after_each_publish_costs_no_copy() {
     let server = PostgresServer::shared();
     let database = server.database().await;
     let admin = database.client().await;
-    let scene = Scene::on(database, "", 1, |inner| Impatient { inner, admin }).await;
+    let one_worker = RelayConfig { workers: 1, ..RelayConfig::default() };
+    let scene = Scene::on(database, "", one_worker, |inner| Impatient { inner, admin }).await;
     for round in 0..3 {
         scene.insert(20).await;
         scene.until_published("whatever ends", 21 + 20 * round).await;
     }
     assert_eq!((scene.copies().len(), scene.most_copies()), (61, 1), "{:?}", scene.copies());
     scene.until_ready("whatever ends").await;
+    scene.relay.stop().await;
+}
+
+/// After the statement has said that an event is marked, so that nothing fails.
+const PUTS_BACK: [(&str, OnPublished, &str); 3] = [
+    (
+        "a trigger",
+        OnPublished::Mark,
+        "CREATE FUNCTION put_back() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN
+             UPDATE outbox_events SET status = ''PENDING'', published_at = NULL WHERE id = NEW.id; RETURN NULL; END';
+         CREATE TRIGGER put_back AFTER UPDATE ON outbox_events FOR EACH ROW
+             WHEN (OLD.event_type = 'bad' AND NEW.status = 'PUBLISHED') EXECUTE FUNCTION put_back()",
+    ),
+    (
+        "a deferred trigger",
+        OnPublished::Mark,
+        "CREATE FUNCTION put_back() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN
+             UPDATE outbox_events SET status = ''PENDING'', published_at = NULL WHERE id = NEW.id; RETURN NULL; END';
+         CREATE CONSTRAINT TRIGGER put_back AFTER UPDATE ON outbox_events DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+             WHEN (OLD.event_type = 'bad' AND NEW.status = 'PUBLISHED') EXECUTE FUNCTION put_back()",
+    ),
+    (
+        "a trigger that inserts what was deleted",
+        OnPublished::Delete,
+        "CREATE FUNCTION put_back() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN
+             INSERT INTO outbox_events SELECT OLD.*; RETURN NULL; END';
+         CREATE TRIGGER put_back AFTER DELETE ON outbox_events FOR EACH ROW
+             WHEN (OLD.event_type = 'bad') EXECUTE FUNCTION put_back()",
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_put_back_after_it_was_marked_is_sent_once_and_named() {
+    let server = PostgresServer::shared();
+    join_all(PUTS_BACK.iter().map(|(name, on_published, breaks)| puts_back(&server, name, *on_published, breaks)))
+        .await;
+}
+
+async fn puts_back(server: &PostgresServer, name: &str, on_published: OnPublished, breaks: &str) {
+    let database = server.database().await;
+    let scene = Scene::on(database, "", RelayConfig { on_published, ..RelayConfig::default() }, |bus| bus).await;
+    let bad = scene.insert_with_a_bad_one(breaks).await;
+    scene.until_published(name, 20).await;
+    let told = wait_until(&format!("{name}: the event is named"), async || scene.outcomes().pop()).await;
+    assert!(told.name == bad.to_string() && told.reason.contains("PENDING again"), "{name}: {told:?}");
+    scene.until_tried(name, 2).await;
+    let copies = scene.copies();
+    assert!(copies.values().all(|copies| *copies <= 2), "{name}: {copies:?}");
+    assert!(copies.iter().all(|(id, copies)| *copies == 1 || *id == bad), "{name}: {copies:?}");
+    scene.sql("DROP TRIGGER put_back ON outbox_events").await;
+    wait_until(&format!("{name}: no trouble is left"), async || scene.outcomes().is_empty().then_some(())).await;
+    // Somebody who sends an event once more is obeyed.
+    let before = scene.copies().get(&bad).copied().unwrap_or_default();
+    if on_published == OnPublished::Mark {
+        scene.sql("UPDATE outbox_events SET status = 'PENDING', published_at = NULL WHERE event_type = 'bad'").await;
+        wait_until(&format!("{name}: sent again"), async || (scene.copies()[&bad] > before).then_some(())).await;
+    }
     scene.relay.stop().await;
 }

@@ -34,6 +34,7 @@ mod config;
 mod contain;
 mod decide;
 mod judge;
+mod marked_lately;
 mod observe;
 mod prune;
 mod publish;
@@ -210,7 +211,7 @@ impl Inner {
             Ok(settled) => settled,
             Err(error) => {
                 writing.failed(&error);
-                return self.learn_of_failure(&tried, error);
+                return self.learn_of_failure(&tried, started, error);
             }
         };
         self.telemetry.settled(batch.history, started.elapsed(), &settled);
@@ -218,7 +219,7 @@ impl Inner {
             let error = StoreError::new(StoreErrorKind::Unavailable, format!("cannot settle events: {reason}"));
             writing.failed(&error);
             // Somebody else has them now, or they are written: that says nothing of what can be.
-            self.unwritten.failed();
+            self.unwritten.failed(started);
             return Err(error);
         }
         drop(writing);

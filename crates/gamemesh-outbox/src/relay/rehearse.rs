@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::backoff::Backoff;
 use super::claim::Batch;
+use super::unwritten::HUNG;
 use super::{Inner, Written};
 use crate::error_chain;
 use crate::store::{Left, Outcome, SettlePolicy, Settled, StoreError, StoreErrorKind, Unwritten};
@@ -16,6 +17,8 @@ use crate::store::{Left, Outcome, SettlePolicy, Settled, StoreError, StoreErrorK
 /// How long an event is left alone whose outcome cannot be written. Whether it can be now is rehearsed then, which costs little
 /// and no copy.
 const EVENT: Backoff = Backoff { initial: Duration::from_secs(3), max: Duration::from_secs(60) };
+/// How long, where the database hung over it: each try takes a worker's time.
+const HUNG_EVENT: Backoff = Backoff { initial: Duration::from_secs(15), max: Duration::from_secs(120) };
 /// How long, while nothing can be written: its row is looked at again soon after that is over.
 const EVENT_OF_ALL: Backoff = Backoff { initial: Duration::from_secs(3), max: Duration::from_secs(15) };
 /// How long, where that was rehearsed and went well: each try costs a copy.
@@ -72,7 +75,7 @@ impl Inner {
         if most == 0 {
             return Ok(Rehearsed::default());
         }
-        let writing = self.telemetry.writing_outcomes();
+        let (writing, began) = (self.telemetry.writing_outcomes(), Instant::now());
         let mut refused = self.try_to_settle(batch, most, &policy).await;
         if refused.as_ref().is_ok_and(|refused| !refused.is_empty()) && most < ids.len() {
             most = ids.len();
@@ -80,10 +83,21 @@ impl Inner {
         }
         let refused = match refused {
             Ok(refused) => refused,
-            Err(error) => {
-                writing.failed(&error);
-                return Err(error);
-            }
+            Err(error) => match ids[..] {
+                // It held nobody up but a worker, and says nothing of the others.
+                [id] if began.elapsed() > HUNG => {
+                    let reason = error_chain(&error);
+                    self.leave_alone(id, Left::Lost, &reason, HUNG_EVENT);
+                    batch.events.clear();
+                    batch.history.withholds(vec![0]);
+                    let withheld = vec![(0, id, Outcome::Released)];
+                    return Ok(Rehearsed { withheld, reason: Some(reason), all: true });
+                }
+                _ => {
+                    writing.failed(&error);
+                    return Err(error);
+                }
+            },
         };
         drop(writing);
         let backoff = if self.unwritten.nothing_is() { EVENT_OF_ALL } else { EVENT };
@@ -112,7 +126,7 @@ impl Inner {
         match &refused {
             Ok(_) => self.settle_size.written(most, began),
             Err(_) => {
-                self.unwritten.failed();
+                self.unwritten.failed(began);
                 self.settle_size.failed(most);
             }
         }
@@ -133,7 +147,8 @@ impl Inner {
             }
         }
         let is_unwritten = |id: Uuid| settled.unwritten.iter().any(|unwritten| unwritten.id == id);
-        let waiting = rehearsed.withheld.iter().filter(|(_, id, _)| !is_unwritten(*id));
+        let waits = |outcome: &Outcome| matches!(outcome, Outcome::Withheld { .. });
+        let waiting = rehearsed.withheld.iter().filter(|(_, id, outcome)| waits(outcome) && !is_unwritten(*id));
         waiting.for_each(|(_, id, _)| self.unwritten.waits(*id));
         let written: Vec<Uuid> = published.into_iter().filter(|id| !is_unwritten(*id)).collect();
         for id in self.unwritten.written(&written) {
@@ -151,8 +166,13 @@ impl Inner {
 
     /// Learns from a settlement that failed as a whole. That is an outage, as any other; from the second time in a row on
     /// that it fails although it was rehearsed, each try costs a copy.
-    pub(super) fn learn_of_failure(&self, tried: &Tried, error: StoreError) -> Result<Written, StoreError> {
-        self.unwritten.failed();
+    pub(super) fn learn_of_failure(
+        &self,
+        tried: &Tried,
+        began: Instant,
+        error: StoreError,
+    ) -> Result<Written, StoreError> {
+        self.unwritten.failed(began);
         self.settle_size.failed(tried.published.len());
         let costs_a_copy = tried.rehearsed.all && !tried.published.is_empty();
         let may_pass = error.kind() == StoreErrorKind::Unavailable;

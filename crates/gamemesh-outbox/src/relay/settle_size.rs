@@ -5,8 +5,9 @@ use tokio::time::Instant;
 
 /// How long writing the outcomes of a batch should take at most: well below what any statement may.
 const GOOD: Duration = Duration::from_secs(2);
-/// What failed as a whole may have been too much at once: next it is so many times fewer events.
-const FEWER: u32 = 4;
+/// What failed as a whole may have been too much at once, or held up by one row: next it is so many times fewer events. Where
+/// few are quick, it is twice as many each time.
+const FEWER: u32 = 64;
 /// How long a limit counts that no slow settlement confirms: with few events at a time those of a route that rests may hide others.
 const BELIEVED: Duration = Duration::from_secs(20);
 /// From here on there is no limit.
@@ -95,7 +96,7 @@ mod tests {
         let size = SettleSize::default();
         assert_eq!(size.of(1_000), 1_000);
         size.failed(1_000);
-        assert_eq!(size.of(1_000), 250);
+        assert_eq!(size.of(1_000), 16);
         size.failed(3);
         size.failed(0);
         assert_eq!(size.of(1_000), 1);

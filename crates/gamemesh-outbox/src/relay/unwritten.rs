@@ -7,12 +7,15 @@ use uuid::Uuid;
 
 use super::backoff::Backoff;
 use super::breaker::Breaker;
+use super::marked_lately::MarkedLately;
 use crate::store::Left;
 
 /// The most events that are left alone by their ids: claims carry them as parameters, 16 bytes each.
 const KNOWN_MAX: usize = 4_096;
 /// How long every batch is rehearsed after the outcome of an event could not be written.
 const CAREFUL_FOR: Duration = Duration::from_secs(60);
+/// What takes longer than this to be written and does not end well may not end at all: others go first.
+pub(super) const HUNG: Duration = Duration::from_secs(4);
 /// How long an event is remembered after it may be claimed again: somebody else may have settled it.
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 /// After so many events in a row, and so long, nothing can be written: where others are written, one of them is by then.
@@ -41,6 +44,7 @@ struct State {
     failed_all_the_same: u32,
     /// Whether the next claim leaves nothing alone.
     looks_at_all: bool,
+    marked: MarkedLately,
 }
 
 /// What is expected of the next settlement.
@@ -85,6 +89,7 @@ impl UnwrittenEvents {
         let state = self.lock();
         let is_careful = state.careful_until.is_some_and(|until| until > Instant::now())
             || state.nothing_is()
+            || state.marked.has_any(ids)
             || ids.iter().any(|id| state.known.contains_key(id));
         match state.trust {
             _ if is_careful => ids.len(),
@@ -131,6 +136,7 @@ impl UnwrittenEvents {
             // What could not be written can be: what else waits for that is rehearsed again.
             state.known.values_mut().for_each(|known| known.until = Instant::now());
         }
+        state.marked.note(ids);
         (state.trust, state.in_a_row, state.refused_since) = (Trust::Good, 0, None);
         state.failed_all_the_same = 0;
         if state.known.is_empty() {
@@ -139,9 +145,14 @@ impl UnwrittenEvents {
         ids.iter().copied().filter(|id| state.known.remove(id).is_some()).collect()
     }
 
-    /// Notes that a settlement failed as a whole.
-    pub(super) fn failed(&self) {
-        self.lock().trust = Trust::Lost;
+    /// Notes that a settlement failed as a whole, which began then. Where it hung, others may hang over the same events while
+    /// some end well.
+    pub(super) fn failed(&self, began: Instant) {
+        let mut state = self.lock();
+        state.trust = Trust::Lost;
+        if began.elapsed() > HUNG {
+            state.careful_until = Some(Instant::now() + CAREFUL_FOR);
+        }
     }
 
     /// Notes that one failed although it was rehearsed, and says whether the one before did as well: once, a connection may have
@@ -249,7 +260,7 @@ mod tests {
         assert_eq!(unwritten.in_doubt(&ids), 1, "nothing was settled yet");
         unwritten.written(&ids);
         assert_eq!(unwritten.in_doubt(&ids), 0);
-        unwritten.failed();
+        unwritten.failed(Instant::now());
         assert_eq!(unwritten.in_doubt(&ids), 3, "the last settlement failed");
         unwritten.written(&[id(4)]);
         unwritten.refused(id(9), Left::Refused, BACKOFF);

@@ -209,7 +209,9 @@ impl Standing {
     fn note_what_takes_long(&mut self) {
         let settled = self.succeeded.get(&Step::Settle).copied();
         let oldest = self.under_way.iter().filter(|(step, _)| *step == Step::Settle).map(|(_, began)| *began).min();
-        if let Some(began) = oldest.filter(|began| began.elapsed() > UNDER_WAY_MAX && settled <= Some(*began)) {
+        if let Some(began) =
+            oldest.filter(|began| settled.max(Some(*began)).is_some_and(|at| at.elapsed() > UNDER_WAY_MAX))
+        {
             let seconds = began.elapsed().as_secs();
             let reason = format!(
                 "outcomes are being written for {seconds} s: a trigger is slow, a lock or a standby is waited for, or the \
@@ -330,7 +332,11 @@ mod tests {
         store.note(Step::Settle, Ok(()));
         store.note(Step::Check, Ok(()));
         assert!(store.is_up(), "another one ended since");
+        tokio::time::advance(UNDER_WAY_MAX + Duration::from_secs(1)).await;
+        store.note(Step::Check, Ok(()));
+        assert!(store.is_down(), "and that was long ago");
         store.ended(Step::Settle, began);
+        store.note(Step::Settle, Ok(()));
         let began = store.begins(Step::Settle);
         tokio::time::advance(UNDER_WAY_MAX + Duration::from_secs(1)).await;
         store.note(Step::Check, Ok(()));

@@ -76,6 +76,31 @@ async fn rows_that_are_written_slowly_are_settled_as_many_as_fit_and_once() {
     scene.relay.stop().await;
 }
 
+/// A trigger that asks somebody who never answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_over_which_the_database_hangs_are_named_and_the_others_go_on() {
+    let server = PostgresServer::shared();
+    let scene = Scene::new(&server, "", |bus| bus).await;
+    scene
+        .sql(
+            "CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(3600); RETURN NEW; END';
+             CREATE TRIGGER hang BEFORE UPDATE ON outbox_events FOR EACH ROW WHEN (OLD.event_type = 'bad')
+                 EXECUTE FUNCTION hang()",
+        )
+        .await;
+    insert(&scene, 20, "n % 4 = 0").await;
+    scene.until_not_ready("it hangs", "are being written for").await;
+    scene.until_published("the others", 16).await;
+    wait_until("each is named", async || (scene.outcomes().len() == 5).then_some(())).await;
+    scene.insert(20).await;
+    scene.until_published("later ones", 36).await;
+    assert!(scene.most_copies() <= 2, "{:?}", scene.copies());
+    scene.sql("DROP TRIGGER hang ON outbox_events").await;
+    scene.until_published("healed", 41).await;
+    scene.until_ready("healed").await;
+    scene.relay.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_could_write_nothing_is_ready_again_when_another_one_has_taken_everything() {
     let server = PostgresServer::shared();

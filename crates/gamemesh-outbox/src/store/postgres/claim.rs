@@ -20,6 +20,8 @@ use super::table::{Step, Table, TableRow, Time};
 use crate::event::Event;
 use crate::store::{Claim, ClaimLimit, Outcome, SettlePolicy, Settled, StoreError, Unwritten};
 
+/// How long one statement may take that writes once more what was published.
+const AGAIN_WITHIN: Duration = Duration::from_secs(5);
 /// How much longer than the server the relay waits, so that the server's answer tells what happened where there is one.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -151,6 +153,7 @@ impl<T: Table> Claim for PostgresClaim<T> {
 async fn settle_again<T: Table>(table: T, rows: &Rows<'_>, time: Time, policy: &SettlePolicy) -> Option<Settled> {
     const DOING: &str = "cannot settle events over another connection";
     rows.published().next()?;
+    let time = Time { statement: time.statement.min(AGAIN_WITHIN), ..time };
     let again = async {
         let table = table.reconnect().await?;
         let again = settle_rows::settle_again(&table, rows, time, policy);

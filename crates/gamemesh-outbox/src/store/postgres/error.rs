@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use deadpool::managed::PoolError;
 use tokio_postgres::Error;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use crate::error_chain::{bounded_line, error_chain};
 use crate::store::{StoreError, StoreErrorKind};
@@ -31,10 +31,15 @@ pub(super) trait Failure: Send {
     fn may_fall_on_rows(&self) -> bool;
     /// Says whether the server is well and refuses to write this.
     fn is_of_the_write(&self) -> bool;
+    /// Says whether the server goes on, though it said something that is usually said of itself: a trigger may have said it, of
+    /// one row.
+    fn may_be_of_the_write(&self) -> bool;
     /// Says whether the server's encoding has no such characters.
     fn is_of_the_encoding(&self) -> bool;
     /// Says whether the server ended the statement because it took too long.
     fn ran_out_of_time(&self) -> bool;
+    /// Says what may be shown of it.
+    fn reason(&self) -> String;
     /// Returns what may be shown of it.
     fn cause(self) -> Box<dyn std::error::Error + Send + Sync>;
 }
@@ -78,6 +83,14 @@ impl Failure for Error {
         self.code().is_some_and(|code| !ends_more(code))
     }
 
+    fn may_be_of_the_write(&self) -> bool {
+        // What ends a session is FATAL, and the end of the transaction has codes of its own.
+        let goes_on = |error: &DbError| error.parsed_severity() == Some(Severity::Error);
+        let of_the_transaction =
+            [SqlState::IN_FAILED_SQL_TRANSACTION, SqlState::NO_ACTIVE_SQL_TRANSACTION, SqlState::QUERY_CANCELED];
+        self.as_db_error().is_some_and(|error| goes_on(error) && !of_the_transaction.contains(error.code()))
+    }
+
     fn is_of_the_encoding(&self) -> bool {
         self.code().is_some_and(|code| OF_THE_ENCODING.contains(code))
     }
@@ -86,17 +99,25 @@ impl Failure for Error {
         self.code() == Some(&SqlState::QUERY_CANCELED)
     }
 
+    fn reason(&self) -> String {
+        self.as_db_error().map_or_else(|| self.to_string(), |error| ServerError::of(error).to_string())
+    }
+
     fn cause(self) -> Box<dyn std::error::Error + Send + Sync> {
         match self.as_db_error() {
-            Some(error) => {
-                let mut message = bounded_line(error.message());
-                if *error.code() == SqlState::LOCK_NOT_AVAILABLE {
-                    message += ": somebody else holds a lock that this needs";
-                }
-                Box::new(ServerError { code: error.code().code().to_owned(), message })
-            }
+            Some(error) => Box::new(ServerError::of(error)),
             None => Box::new(self),
         }
+    }
+}
+
+impl ServerError {
+    fn of(error: &DbError) -> Self {
+        let mut message = bounded_line(error.message());
+        if *error.code() == SqlState::LOCK_NOT_AVAILABLE {
+            message += ": somebody else holds a lock that this needs";
+        }
+        Self { code: error.code().code().to_owned(), message }
     }
 }
 

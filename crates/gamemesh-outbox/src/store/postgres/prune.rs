@@ -69,7 +69,11 @@ impl Remove for Pruning<'_> {
                     rows.iter().filter(|row| !row.get::<_, bool>("is_gone")).map(|row| row.get("id")).collect();
                 Ok(Removal::Done { removed: (rows.len() - left.len()) as u64, left })
             }
-            Err(failure) if failure.may_fall_on_rows() || failure.ran_out_of_time() => {
+            Err(failure)
+                if failure.may_fall_on_rows()
+                    || failure.ran_out_of_time()
+                    || (failure.may_be_of_the_write() && !failure.is_of_the_write()) =>
+            {
                 session.give_back();
                 Ok(Removal::Refused(one_line(&unavailable(DOING, failure))))
             }

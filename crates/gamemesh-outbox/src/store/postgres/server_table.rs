@@ -128,7 +128,12 @@ impl Table for ServerTable {
             Step::BackBeforeRow => "ROLLBACK TO before_row; RELEASE before_row",
             // Somebody else's lock is soon the business of the row that needs it, and not of those beside it.
             Step::BeforeWrite => "SAVEPOINT before_write; SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL lock_timeout = '2s'",
-            Step::BeforeTry => "SAVEPOINT before_write; SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL lock_timeout = '50ms'",
+            // Nor is it theirs where one takes for ever.
+            Step::BeforeTry => {
+                "SAVEPOINT before_write; SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL lock_timeout = '50ms';
+                 SELECT set_config('statement_timeout', '5s', true)
+                 WHERE current_setting('statement_timeout')::interval > interval '5s'"
+            }
             Step::AfterWrite => "RELEASE before_write",
             Step::BackBeforeWrite => "ROLLBACK TO before_write; RELEASE before_write",
         };
@@ -232,6 +237,11 @@ impl Table for ServerTable {
         let params =
             [(&ids as _, Type::UUID_ARRAY), (&reasons as _, Type::TEXT_ARRAY), (&waits_us as _, Type::INT8_ARRAY)];
         self.session.client().execute_typed(sql::WITHHOLD, &params).await
+    }
+
+    async fn came_back(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, Error> {
+        let rows = self.session.client().query_typed(sql::CAME_BACK, &[(&ids as _, Type::UUID_ARRAY)]).await?;
+        Ok(rows.iter().map(|row| row.get("id")).collect())
     }
 
     async fn hold_again(&self, ids: &[Uuid]) -> Result<Vec<(RowVersion, Uuid)>, Error> {

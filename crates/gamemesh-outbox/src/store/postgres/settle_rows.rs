@@ -24,6 +24,9 @@ use crate::store::{
 /// How long rows are looked for that cannot be written. What is left then counts as such.
 const SEARCH_MAX: Duration = Duration::from_secs(4);
 
+/// Why an event cannot be marked, although nothing says so.
+const PUT_BACK: &str = "it is PENDING again as soon as it is marked or deleted; hint: is there a trigger on outbox_events that puts it back?";
+
 /// Why it is not known to be written what became of an event.
 const LOST: &str = "the transaction was ended that held it";
 
@@ -59,13 +62,23 @@ struct Writer<'a, T> {
     rehearses: bool,
     /// Whether rows are looked for that cannot be written.
     searches: bool,
+    /// Whether some of the rows were written: the server is well, whatever it says of others.
+    is_well: bool,
     settled: Settled,
+}
+
+/// What the server said to a part.
+enum Answer<F> {
+    Written,
+    /// It refuses this, for that reason.
+    Refused(String),
+    /// The same, unless the server itself is in trouble.
+    Doubtful(String, F),
 }
 
 /// Writes and commits, whatever it has to leave out.
 pub(super) async fn settle<T: Table>(table: &T, rows: &Rows<'_>, policy: &SettlePolicy) -> Result<Settled, T::Failure> {
-    let mut writer =
-        Writer { table, policy, ascii: false, rehearses: false, searches: false, settled: Settled::default() };
+    let mut writer = Writer::new(table, policy, false);
     if rows.outcomes.iter().any(|outcome| *outcome != Outcome::Released) {
         let refused = writer.write_what_can_be(rows).await?;
         writer.let_wait(rows, refused).await?;
@@ -85,55 +98,79 @@ pub(super) async fn rehearse<T: Table>(
 ) -> Result<Vec<Unwritten>, T::Failure> {
     let outcomes = vec![Outcome::Published; ids.len()];
     let rows = Rows { ids, versions, outcomes: &outcomes };
-    let mut writer =
-        Writer { table, policy, ascii: false, rehearses: true, searches: false, settled: Settled::default() };
+    let mut writer = Writer::new(table, policy, true);
     let refused = writer.write_what_can_be(&rows).await?;
     let unwritten = |(place, reason): (usize, String)| Unwritten { id: ids[place], reason, left: Left::Refused };
     Ok(refused.into_iter().map(unwritten).collect())
 }
 
-impl<T: Table> Writer<'_, T> {
+impl<'a, T: Table> Writer<'a, T> {
+    fn new(table: &'a T, policy: &'a SettlePolicy, rehearses: bool) -> Self {
+        let (ascii, searches, is_well) = (false, false, false);
+        Self { table, policy, ascii, rehearses, searches, is_well, settled: Settled::default() }
+    }
+
     /// Writes the rows and returns those that it cannot write, by their places.
     async fn write_what_can_be(&mut self, rows: &Rows<'_>) -> Result<Vec<(usize, String)>, T::Failure> {
         let all = 0..rows.ids.len();
         let was_ascii = self.ascii;
-        let mut refusal = self.write(rows, all.clone()).await?;
-        if refusal.is_some() && self.ascii != was_ascii {
-            refusal = self.write(rows, all).await?;
+        let mut answer = self.write(rows, all.clone()).await?;
+        if self.ascii != was_ascii {
+            answer = self.write(rows, all.clone()).await?;
         }
-        let Some(reason) = refusal else { return Ok(Vec::new()) };
+        let (reason, mut doubt) = match answer {
+            Answer::Written => return Ok(Vec::new()),
+            Answer::Refused(reason) => (reason, None),
+            // A rehearsal that is wrong about it costs no copy.
+            Answer::Doubtful(reason, _) if all.len() == 1 && self.rehearses => (reason, None),
+            Answer::Doubtful(_, failure) if all.len() == 1 => return Err(failure),
+            Answer::Doubtful(reason, failure) => (reason, Some(failure)),
+        };
         self.searches = true;
         let started = Instant::now();
         let mut sieve = Sieve::of(rows.ids.len(), &reason);
         while let Some(part) = sieve.next_part() {
-            match self.write(rows, part.clone()).await? {
-                None => sieve.written(),
-                Some(reason) => {
-                    sieve.refused(part, &reason);
-                    if started.elapsed() > SEARCH_MAX {
-                        sieve.give_up(&reason);
-                    }
+            let reason = match self.write(rows, part.clone()).await? {
+                Answer::Written => {
+                    sieve.written();
+                    continue;
                 }
+                Answer::Refused(reason) => reason,
+                Answer::Doubtful(reason, failure) => {
+                    doubt = Some(failure);
+                    reason
+                }
+            };
+            sieve.refused(part, &reason);
+            if started.elapsed() > SEARCH_MAX {
+                sieve.give_up(&reason);
             }
         }
-        Ok(sieve.into_refused())
+        match doubt.filter(|_| !self.is_well) {
+            Some(failure) => Err(failure),
+            None => Ok(sieve.into_refused()),
+        }
     }
 
-    /// Writes a part; where the database refuses, nothing of it is written, and the reason is returned.
-    async fn write(&mut self, rows: &Rows<'_>, part: Range<usize>) -> Result<Option<String>, T::Failure> {
+    /// Writes a part; where the database refuses, nothing of it is written.
+    async fn write(&mut self, rows: &Rows<'_>, part: Range<usize>) -> Result<Answer<T::Failure>, T::Failure> {
         let is_all = part.len() == rows.ids.len();
-        let changes = Changes::of(&rows.ids[part.clone()], &rows.versions[part.clone()], &rows.outcomes[part]);
+        let changes_any = rows.outcomes[part.clone()].iter().any(|outcome| *outcome != Outcome::Released);
+        let changes = Changes::of(&rows.ids[part.clone()], &rows.versions[part.clone()], &rows.outcomes[part.clone()]);
         let changes = if self.ascii { changes.in_ascii() } else { changes };
         let tries = self.rehearses || self.searches;
         let begun = self.table.step(if tries { Step::BeforeTry } else { Step::BeforeWrite });
         let (begun, written) = futures_util::future::join(begun, changes.write(self.table, self.policy)).await;
         // The first error is the reason of the others.
         begun?;
-        let reason = match written {
-            Ok(Some(_)) if self.rehearses => {
-                self.table.step(Step::BackBeforeWrite).await?;
-                return Ok(None);
-            }
+        let came_back = match &written {
+            Ok(Some(_)) if self.rehearses => self.table.came_back(&rows.ids[part]).await?,
+            _ => Vec::new(),
+        };
+        self.is_well |= changes_any && matches!(written, Ok(Some(_))) && came_back.is_empty();
+        let answer = match written {
+            Ok(Some(_)) if self.rehearses && came_back.is_empty() => Answer::Written,
+            Ok(Some(_)) if self.rehearses => Answer::Refused(PUT_BACK.to_owned()),
             Ok(Some(settled)) => {
                 if !is_all {
                     self.table.step(Step::AfterWrite).await?;
@@ -141,17 +178,20 @@ impl<T: Table> Writer<'_, T> {
                 self.settled.published += settled.published;
                 self.settled.retrying += settled.retrying;
                 self.settled.dead_lettered.extend(settled.dead_lettered);
-                return Ok(None);
+                return Ok(Answer::Written);
             }
-            Ok(None) => LEFT_AS_IT_WAS.to_owned(),
-            Err(failure) if failure.is_of_the_write() => {
+            Ok(None) => Answer::Refused(LEFT_AS_IT_WAS.to_owned()),
+            Err(failure) if failure.is_of_the_write() || self.is_well && failure.may_be_of_the_write() => {
                 self.ascii |= failure.is_of_the_encoding();
-                last_error_text(&failure.cause().to_string())
+                Answer::Refused(last_error_text(&failure.reason()))
+            }
+            Err(failure) if failure.may_be_of_the_write() => {
+                Answer::Doubtful(last_error_text(&failure.reason()), failure)
             }
             Err(failure) => return Err(failure),
         };
         self.table.step(Step::BackBeforeWrite).await?;
-        Ok(Some(reason))
+        Ok(answer)
     }
 
     /// Lets the rows wait whose outcomes were refused, with the reason, where at least that can be written.

@@ -83,6 +83,9 @@ pub(super) trait Table: Send + Sync + 'static {
         waits_us: &[i64],
     ) -> impl Future<Output = Result<u64, Self::Failure>> + Send;
 
+    /// Lists those of the rows that wait again, though they were marked, or deleted, in this transaction.
+    fn came_back(&self, ids: &[Uuid]) -> impl Future<Output = Result<Vec<Uuid>, Self::Failure>> + Send;
+
     /// Holds those of the rows that wait still and that nobody else holds.
     fn hold_again(&self, ids: &[Uuid]) -> impl Future<Output = Result<Vec<(RowVersion, Uuid)>, Self::Failure>> + Send;
 

@@ -195,6 +195,11 @@ impl Table for ModelTable {
         self.run(move |server, connection| server.withhold(connection, &ids, &waits_us)).await
     }
 
+    /// Nothing puts rows back in a model.
+    async fn came_back(&self, _: &[Uuid]) -> Result<Vec<Uuid>, Fault> {
+        Ok(Vec::new())
+    }
+
     /// Nobody settles again in a model: no other connection is to be had.
     async fn hold_again(&self, _: &[Uuid]) -> Result<Vec<(RowVersion, Uuid)>, Fault> {
         Err(Fault::Other)

@@ -28,12 +28,20 @@ impl Failure for Fault {
         *self == Self::Refused
     }
 
+    fn may_be_of_the_write(&self) -> bool {
+        *self == Self::Refused
+    }
+
     fn is_of_the_encoding(&self) -> bool {
         false
     }
 
     fn ran_out_of_time(&self) -> bool {
         *self == Self::OutOfTime
+    }
+
+    fn reason(&self) -> String {
+        self.to_string()
     }
 
     fn cause(self) -> Box<dyn std::error::Error + Send + Sync> {

@@ -3,6 +3,7 @@
 SELECT event.ctid AS place, event.id, event.available_at
 FROM outbox_events AS event
 WHERE event.status = 'PENDING'
+  AND event.id IS NOT NULL
   AND event.available_at <= statement_timestamp()
   AND (event.available_at, event.id) >= ($5::timestamptz, $6::uuid)
   AND ($7::timestamptz IS NULL OR (event.available_at, event.id) < ($7::timestamptz, $8::uuid))

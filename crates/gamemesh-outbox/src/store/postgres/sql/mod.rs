@@ -39,6 +39,7 @@ composed! {
 
 statements! {
     BACKLOG = "backlog.sql";
+    CAME_BACK = "came_back.sql";
     CHARGE = "charge.sql";
     CLAIM = "claim.sql";
     DEFER = "defer.sql";
