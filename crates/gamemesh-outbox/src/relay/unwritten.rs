@@ -258,8 +258,9 @@ mod tests {
         let unwritten = UnwrittenEvents::new(BACKOFF);
         let ids = [id(1), id(2), id(3)];
         assert_eq!(unwritten.in_doubt(&ids), 1, "nothing was settled yet");
-        unwritten.written(&ids);
+        unwritten.written(&[id(5)]);
         assert_eq!(unwritten.in_doubt(&ids), 0);
+        assert_eq!(unwritten.in_doubt(&[id(6), id(5)]), 2, "one of them was marked a moment ago, and is here again");
         unwritten.failed(Instant::now());
         assert_eq!(unwritten.in_doubt(&ids), 3, "the last settlement failed");
         unwritten.written(&[id(4)]);
