@@ -140,13 +140,13 @@ const OF_ONE_ROW: [SqlFault; 6] = [
         said: "could not connect to server far",
     },
     SqlFault {
-        name: "a trigger that has no room for its copy",
-        breaks: "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql
-                     AS 'BEGIN RAISE ''no space for the archive'' USING ERRCODE = ''53100''; END';
-                 CREATE TRIGGER no_room BEFORE UPDATE ON outbox_events FOR EACH ROW
-                     WHEN (OLD.event_type = 'bad' AND NEW.status = 'PUBLISHED') EXECUTE FUNCTION no_room()",
-        heals: "DROP TRIGGER no_room ON outbox_events",
-        said: "no space for the archive",
+        name: "a trigger whose other server takes no writes",
+        breaks: "CREATE FUNCTION standby() RETURNS trigger LANGUAGE plpgsql
+                     AS 'BEGIN RAISE ''the archive is read-only'' USING ERRCODE = ''25006''; END';
+                 CREATE TRIGGER standby BEFORE UPDATE ON outbox_events FOR EACH ROW
+                     WHEN (OLD.event_type = 'bad' AND NEW.status = 'PUBLISHED') EXECUTE FUNCTION standby()",
+        heals: "DROP TRIGGER standby ON outbox_events",
+        said: "the archive is read-only",
     },
     SqlFault {
         name: "a check that is NOT VALID",

@@ -61,6 +61,11 @@ const ENDS_MORE: [SqlState; 4] = [
     SqlState::NO_ACTIVE_SQL_TRANSACTION,
     SqlState::READ_ONLY_SQL_TRANSACTION,
 ];
+/// Those of them that no trigger says of another server: the transaction is gone, time is up, or this server has no memory or no
+/// disk left, which comes and goes from one statement to the next.
+const OF_ALL: [SqlState; 3] =
+    [SqlState::IN_FAILED_SQL_TRANSACTION, SqlState::NO_ACTIVE_SQL_TRANSACTION, SqlState::QUERY_CANCELED];
+const OF_ALL_CLASSES: [&str; 2] = ["53", "58"];
 /// And one of PostgreSQL 17, which the client has no name for: `transaction_timeout` ended the session.
 const TRANSACTION_TIMEOUT: &str = "25P04";
 const OF_THE_ENCODING: [SqlState; 2] = [SqlState::UNTRANSLATABLE_CHARACTER, SqlState::CHARACTER_NOT_IN_REPERTOIRE];
@@ -84,11 +89,10 @@ impl Failure for Error {
     }
 
     fn may_be_of_the_write(&self) -> bool {
-        // What ends a session is FATAL, and the end of the transaction has codes of its own.
+        // What ends a session is FATAL.
         let goes_on = |error: &DbError| error.parsed_severity() == Some(Severity::Error);
-        let of_the_transaction =
-            [SqlState::IN_FAILED_SQL_TRANSACTION, SqlState::NO_ACTIVE_SQL_TRANSACTION, SqlState::QUERY_CANCELED];
-        self.as_db_error().is_some_and(|error| goes_on(error) && !of_the_transaction.contains(error.code()))
+        let of_all = |code: &SqlState| OF_ALL.contains(code) || OF_ALL_CLASSES.contains(&&code.code()[..2]);
+        self.as_db_error().is_some_and(|error| goes_on(error) && !of_all(error.code()))
     }
 
     fn is_of_the_encoding(&self) -> bool {
