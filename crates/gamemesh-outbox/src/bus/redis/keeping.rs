@@ -110,8 +110,9 @@ impl Keeping {
         let mut looked = self.looked.lock().expect("no code panics while it holds the lock");
         let ill = self.troubles.list();
         let now = Instant::now();
-        let is_due = |name: &str, at: Instant| {
-            let known_for = if ill.iter().any(|trouble| trouble.name == name) { AGAIN_AFTER } else { BELIEVED };
+        let is_due = |name: &dyn Fn() -> String, at: Instant| {
+            let is_ill = || ill.iter().any(|trouble| trouble.name == name());
+            let known_for = if !ill.is_empty() && is_ill() { AGAIN_AFTER } else { BELIEVED };
             now - at >= known_for
         };
         let mut server = true;
@@ -119,8 +120,8 @@ impl Keeping {
             topics.filter(|topic| !looked.contains_key(&Some((*topic).to_owned()))).map(str::to_owned).collect();
         for (what, at) in looked.iter() {
             match what {
-                None => server = is_due(SERVER, *at),
-                Some(topic) if is_due(&place(topic), *at) => drop(streams.insert(topic.clone())),
+                None => server = is_due(&|| SERVER.to_owned(), *at),
+                Some(topic) if is_due(&|| place(topic), *at) => drop(streams.insert(topic.clone())),
                 Some(_) => {}
             }
         }

@@ -92,7 +92,7 @@ impl Failure for Error {
         // What ends a session is FATAL.
         let goes_on = |error: &DbError| error.parsed_severity() == Some(Severity::Error);
         let of_all = |code: &SqlState| OF_ALL.contains(code) || OF_ALL_CLASSES.contains(&&code.code()[..2]);
-        self.as_db_error().is_some_and(|error| goes_on(error) && !of_all(error.code()))
+        !self.is_of_the_write() && self.as_db_error().is_some_and(|error| goes_on(error) && !of_all(error.code()))
     }
 
     fn is_of_the_encoding(&self) -> bool {

@@ -20,6 +20,8 @@ use crate::troubles::Trouble;
 
 /// How long the answer may take: probes do not wait long either.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(3);
+/// How long it may take besides to see who holds events.
+const LOOKED_WITHIN: Duration = Duration::from_millis(500);
 /// How long each statement may take, so that the server says what it waits for.
 const STATEMENT_WITHIN: Duration = Duration::from_secs(2);
 
@@ -31,7 +33,8 @@ impl HealthCheck for PostgresStore {
         let asked = tokio::time::timeout(HEALTHY_WITHIN, self.would_work()).await;
         let late = |_| Err(no_answer(&format!("PostgreSQL ({})", self.connector.last().shown()), HEALTHY_WITHIN));
         asked.unwrap_or_else(late).map_err(|error| one_line(&error))?;
-        self.look_for_holders().await;
+        // That is worth no late answer.
+        let _ = tokio::time::timeout(LOOKED_WITHIN, self.look_for_holders()).await;
         Ok(())
     }
 

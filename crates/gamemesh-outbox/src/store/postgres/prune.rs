@@ -70,9 +70,7 @@ impl Remove for Pruning<'_> {
                 Ok(Removal::Done { removed: (rows.len() - left.len()) as u64, left })
             }
             Err(failure)
-                if failure.may_fall_on_rows()
-                    || failure.ran_out_of_time()
-                    || (failure.may_be_of_the_write() && !failure.is_of_the_write()) =>
+                if failure.may_fall_on_rows() || failure.ran_out_of_time() || failure.may_be_of_the_write() =>
             {
                 session.give_back();
                 Ok(Removal::Refused(one_line(&unavailable(DOING, failure))))

@@ -29,7 +29,7 @@ impl Failure for Fault {
     }
 
     fn may_be_of_the_write(&self) -> bool {
-        *self == Self::Refused
+        false
     }
 
     fn is_of_the_encoding(&self) -> bool {
