@@ -56,11 +56,12 @@ pub(crate) enum Mode {
 impl Relaying {
     /// Returns the settings that the choices replace.
     pub(crate) fn settings(&self) -> Vec<(&'static str, String)> {
-        let workers = self.workers.map(|workers| ("OUTBOX_WORKERS", workers.to_string()));
+        let named = ["OUTBOX_WORKERS", "OUTBOX_WORKERS_MAX"];
+        let workers = self.workers.into_iter().flat_map(|workers| named.map(|name| (name, workers.to_string())));
         let mode = self.mode.map(|mode| match mode {
             Mode::Mark => "mark",
             Mode::Delete => "delete",
         });
-        workers.into_iter().chain(mode.map(|mode| ("OUTBOX_ON_PUBLISHED", mode.to_owned()))).collect()
+        workers.chain(mode.map(|mode| ("OUTBOX_ON_PUBLISHED", mode.to_owned()))).collect()
     }
 }

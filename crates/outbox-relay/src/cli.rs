@@ -7,14 +7,16 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand};
 
 use crate::commands::bench::BenchArgs;
+use crate::commands::check_config::CheckConfigArgs;
 use crate::commands::dead_letters::DeadLettersCommand;
 #[cfg(feature = "sqlite")]
 use crate::commands::demo::{self, DemoArgs};
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::emit::EmitArgs;
+use crate::commands::health::HealthArgs;
 use crate::commands::migrate::MigrateCommand;
 use crate::commands::status::StatusArgs;
-use crate::commands::{bench, dead_letters, doctor, emit, migrate, run, status};
+use crate::commands::{bench, check_config, dead_letters, doctor, emit, health, migrate, run, status};
 use crate::config::{Config, reference};
 use crate::report::CommandError;
 use crate::settings::load::CONFIG_ENV;
@@ -64,6 +66,14 @@ pub(crate) enum Command {
     ///
     /// Changes nothing. Exits with 1 when it finds an error; warnings are risks to know and to choose.
     Doctor(DoctorArgs),
+    /// Shows what each setting came to and where from, without connecting to anything
+    ///
+    /// Exits with 2, and says what is wrong, when no command could start with them. Secrets are not shown.
+    CheckConfig(CheckConfigArgs),
+    /// Asks the relay on this machine whether it is alive: the health check of a container
+    ///
+    /// Exits with 1 when it does not answer, or answers that it is not.
+    Health(HealthArgs),
     /// Measures relays with this database and this bus: starts outbox-bench
     ///
     /// It is a program of its own, looked for beside this one. `outbox-relay bench drain --help` shows its options.
@@ -83,6 +93,8 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Command::DeadLetters(command) => block_on(dead_letters::dead_letters(load()?, command)),
         Command::Status(args) => block_on(status::status(load()?, args)),
         Command::Doctor(args) => block_on(doctor::doctor(load()?, args)),
+        Command::CheckConfig(args) => check_config::check_config(&load()?, &args),
+        Command::Health(args) => block_on(health::health(load()?, args)),
         Command::Bench(args) => bench::bench(cli.config.as_deref(), &args),
         #[cfg(feature = "sqlite")]
         Command::Demo(args) => block_on(demo::demo(args)),

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use gamemesh_outbox::telemetry::Telemetry;
-use opentelemetry::Context;
 use opentelemetry::trace::TracerProvider;
+use opentelemetry::{Context, Key, KeyValue};
 use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
@@ -48,9 +48,22 @@ pub(crate) fn start(settings: &OtelSettings, telemetry: &Telemetry) -> Result<Tr
     let provider = SdkTracerProvider::builder()
         .with_span_processor(Counted::new(exporter, telemetry))
         .with_sampler(sampler(settings))
-        .with_resource(Resource::builder().with_service_name(settings.service_name.clone()).build())
+        .with_resource(resource(settings))
         .build();
     Ok(Tracing { provider: Some(provider) })
+}
+
+/// Says who the spans are of. What is not set here keeps what `OTEL_RESOURCE_ATTRIBUTES` says.
+fn resource(settings: &OtelSettings) -> Resource {
+    let detected = Resource::builder().build();
+    let unless_detected = |name: &'static str, set: &Option<String>, default: &str| match set {
+        None if detected.get(&Key::new(name)).is_some() => None,
+        set => Some(KeyValue::new(name, set.clone().unwrap_or_else(|| default.to_owned()))),
+    };
+    let version = unless_detected("service.version", &settings.service_version, env!("CARGO_PKG_VERSION"));
+    let environment = unless_detected("deployment.environment", &settings.environment, "development");
+    let own = version.into_iter().chain(environment);
+    Resource::builder().with_service_name(settings.service_name.clone()).with_attributes(own).build()
 }
 
 /// Spans on their way to the collector. What the SDK would drop without a word is counted.

@@ -76,6 +76,7 @@ fn the_environment_goes_before_the_file() {
     let file = folder.path().join("relay.toml");
     std::fs::write(&file, "[outbox]\nbatch_size = 0\n").unwrap();
     let file = [("OUTBOX_CONFIG", file.to_str().unwrap())];
+    // What the environment forgives the earlier relay's users, the file does not.
     assert_eq!(run(&["migrate", "print"], &file).status.code(), Some(2));
     assert_eq!(run(&["migrate", "print"], &[file[0], ("OUTBOX_BATCH_SIZE", "5")]).status.code(), Some(0));
 }
@@ -113,7 +114,7 @@ fn an_empty_list_of_streams_is_neither_the_default_nor_none() {
 #[test]
 fn settings_that_contradict_each_other_are_refused_or_told_with_both_names() {
     const NATS: &[(&str, &str)] = &[];
-    const REDIS: &[(&str, &str)] = &[("EVENT_BUS", "redis")];
+    const REDIS: &[(&str, &str)] = &[("EVENT_BUS", "redis-streams")];
     let refused: &[(Settings, Settings)] = &[
         (NATS, &[("OUTBOX_BATCH_SIZE", "1000"), ("OUTBOX_BATCH_SIZE_MAX", "10")]),
         (NATS, &[("OUTBOX_RETRY_BACKOFF", "10m"), ("OUTBOX_RETRY_BACKOFF_MAX", "1m")]),

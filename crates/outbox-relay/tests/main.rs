@@ -11,6 +11,7 @@ mod delivery;
 mod deployment;
 mod doctor;
 mod documents;
+mod earlier;
 mod emit;
 mod encodings;
 mod help;

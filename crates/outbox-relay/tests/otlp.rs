@@ -37,13 +37,19 @@ impl TraceService for Collector {
     }
 }
 
-async fn collector() -> (SocketAddr, UnboundedReceiver<(String, Span)>) {
+/// Starts a collector, and returns what it receives: the resource of each span, and the span.
+pub(crate) async fn collector() -> (SocketAddr, UnboundedReceiver<(String, Span)>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (sender, spans) = unbounded_channel();
     let server = Server::builder().add_service(TraceServiceServer::new(Collector(sender)));
     tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
     (address, spans)
+}
+
+/// Finds a span.
+pub(crate) fn named<'a>(spans: &'a [(String, Span)], name: &str) -> &'a (String, Span) {
+    spans.iter().find(|(_, span)| span.name == name).unwrap_or_else(|| panic!("{name}: {spans:?}"))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -91,8 +97,7 @@ async fn spans_of_a_run(settings: &[(&str, &str)]) -> Vec<(String, Span)> {
 async fn a_collector_receives_the_spans_of_the_contract_before_the_relay_ends() {
     // The library logs nothing; its spans are exported all the same.
     let spans = spans_of_a_run(&[("LOG_LEVEL", "outbox_relay=info")]).await;
-    let named =
-        |name: &str| spans.iter().find(|(_, span)| span.name == name).unwrap_or_else(|| panic!("{name}: {spans:?}"));
+    let named = |name: &str| named(&spans, name);
     let (resource, publish) = named("outbox.publish events.player");
     assert_eq!((hex(&publish.trace_id).as_str(), hex(&publish.parent_span_id).as_str()), (TRACE, PARENT));
     assert!(resource.contains("shop-relay"), "{resource}");

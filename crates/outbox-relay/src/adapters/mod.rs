@@ -71,9 +71,35 @@ pub(crate) fn left_out(name: &str) -> Option<String> {
     Some(format!("this program was built without {feature}: build it with `--features {feature}` or `--features full`"))
 }
 
+/// A bus, and the name by which somebody chose it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named {
+    pub bus: &'static dyn BusAdapter,
+    /// Whether that is a name which the earlier system has as well, and means something else by.
+    pub ambiguous: bool,
+}
+
 /// Returns the bus that a value of `EVENT_BUS` names.
-pub(crate) fn bus_named(name: &str) -> Option<&'static dyn BusAdapter> {
-    BUSES.iter().copied().find(|bus| bus.name().eq_ignore_ascii_case(name))
+pub(crate) fn bus_named(name: &str) -> Option<Named> {
+    let is = |called: &str| called.eq_ignore_ascii_case(name);
+    if let Some(bus) = BUSES.iter().copied().find(|bus| is(bus.name())) {
+        return Some(Named { bus, ambiguous: bus.earlier_meaning().is_some() });
+    }
+    let by_other = |bus: &&dyn BusAdapter| bus.earlier_meaning().is_some_and(|earlier| is(earlier.unambiguous));
+    BUSES.iter().copied().find(by_other).map(|bus| Named { bus, ambiguous: false })
+}
+
+/// What the earlier system means by a bus's name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EarlierMeaning {
+    /// The value of `EVENT_BUS` that means this program's bus and nothing else.
+    pub unambiguous: &'static str,
+    /// The bus that the earlier relay publishes to, whatever its `EVENT_BUS` says.
+    pub instead: &'static str,
+    /// What the name means there, and why this program does not do the same.
+    pub means: &'static str,
+    /// Says whether the settings show that this program's bus is meant: something is set that the earlier system has not.
+    pub is_ours: fn(&Values) -> bool,
 }
 
 /// Returns the store that the scheme of `url` chooses.
@@ -118,6 +144,11 @@ pub(crate) trait BusAdapter: fmt::Debug + Sync {
     /// Lists its settings.
     fn settings(&self) -> &'static [&'static About];
 
+    /// Says what else its name can mean, where the earlier system has the same name for something else.
+    fn earlier_meaning(&self) -> Option<EarlierMeaning> {
+        None
+    }
+
     /// Lists what its settings must be to each other and to those of the relay.
     fn contradictions(&self) -> &'static [Contradiction] {
         &[]
@@ -126,6 +157,11 @@ pub(crate) trait BusAdapter: fmt::Debug + Sync {
     /// Says how long the bus remembers ids and drops an event that comes again; zero if it does not.
     fn duplicate_window(&self, _: &Values) -> Duration {
         Duration::ZERO
+    }
+
+    /// Says what is wrong with its settings, as far as that can be known without a connection.
+    fn check(&self, _: &Values, _: BusDemands) -> Result<(), CommandError> {
+        Ok(())
     }
 
     /// Connects. A bus that is down is no error: the relay waits for it.
@@ -181,6 +217,9 @@ pub(crate) trait StoreAdapter: fmt::Debug + Sync {
 
     /// Lists its migrations, which needs no database.
     fn migrations(&self) -> &'static [Migration];
+
+    /// Says what is wrong with where it is, as far as that can be known without a connection.
+    fn check(&self, place: &Secret) -> Result<(), CommandError>;
 
     /// Opens it. Nothing connects that could not come up later.
     async fn open(&self, wanted: Opening<'_>) -> Result<OpenStore, CommandError>;

@@ -197,6 +197,10 @@ impl BusAdapter for Nats {
         values.get(&DUPLICATE_WINDOW)
     }
 
+    fn check(&self, values: &Values, demands: BusDemands) -> Result<(), CommandError> {
+        config(values, demands)?.check().map_err(|error| invalid(URL.about.env, &error))
+    }
+
     async fn connect(&self, values: &Values, demands: BusDemands) -> Result<Arc<dyn Bus>, CommandError> {
         Ok(Arc::new(connect(values, demands).await?))
     }
@@ -231,8 +235,12 @@ impl BusAdapter for Nats {
 }
 
 async fn connect(values: &Values, demands: BusDemands) -> Result<NatsBus, CommandError> {
+    NatsBus::connect(config(values, demands)?).await.map_err(|error| invalid(URL.about.env, &error))
+}
+
+fn config(values: &Values, demands: BusDemands) -> Result<NatsConfig, CommandError> {
     let credentials_file = values.optional(&CREDENTIALS);
-    let config = NatsConfig {
+    Ok(NatsConfig {
         url: values.get(&URL).expose().to_owned(),
         url_file: values.file(&URL),
         credentials: credentials_file.as_ref().map(read_credentials).transpose()?,
@@ -248,8 +256,7 @@ async fn connect(values: &Values, demands: BusDemands) -> Result<NatsBus, Comman
         duplicate_window: values.get(&DUPLICATE_WINDOW),
         require_durable: demands.require_durable,
         publish_timeout: demands.publish_timeout,
-    };
-    NatsBus::connect(config).await.map_err(|error| invalid(URL.about.env, &error))
+    })
 }
 
 fn read_credentials(file: &PathBuf) -> Result<String, CommandError> {

@@ -66,9 +66,12 @@ impl StoreAdapter for Postgres {
         &postgres::MIGRATIONS
     }
 
+    fn check(&self, place: &Secret) -> Result<(), CommandError> {
+        config(place).map(drop)
+    }
+
     async fn open(&self, wanted: Opening<'_>) -> Result<OpenStore, CommandError> {
-        let mut config = PostgresConfig::from_dsn(wanted.place.expose())
-            .map_err(|error| invalid("POSTGRES_DSN or DATABASE_URL", &error))?;
+        let mut config = config(wanted.place)?;
         config.connections = wanted.workers + CONNECTIONS_BESIDES_WORKERS;
         config.synchronous_commit = wanted.values.get(&SYNCHRONOUS_COMMIT);
         config.on_published = wanted.on_published;
@@ -76,6 +79,10 @@ impl StoreAdapter for Postgres {
         let store = PostgresStore::new(config)?;
         Ok(OpenStore { store: Arc::new(store.clone()), producer: Box::new(store) })
     }
+}
+
+fn config(place: &Secret) -> Result<PostgresConfig, CommandError> {
+    PostgresConfig::from_dsn(place.expose()).map_err(|error| invalid("POSTGRES_DSN or DATABASE_URL", &error))
 }
 
 #[async_trait]

@@ -12,7 +12,7 @@ use gamemesh_outbox::bus::redis::{self, RedisBus, RedisConfig};
 
 #[cfg(feature = "read-back")]
 use super::OwnPlace;
-use super::{Bus, BusAdapter, BusDemands, invalid, tls_files};
+use super::{Bus, BusAdapter, BusDemands, EarlierMeaning, invalid, tls_files};
 use crate::report::CommandError;
 use crate::settings::contradictions::Consequence::{Refused, Told};
 use crate::settings::contradictions::{Contradiction, is_chosen, one_without_the_other};
@@ -27,6 +27,21 @@ settings! {
         env: "REDIS_URL", key: "redis.url", default: Some("redis://127.0.0.1:6379"),
         expected: "a URL such as redis://127.0.0.1:6379", help: "The Redis server.";
         parse: secret, secret: true,
+    }
+    ADDR: String {
+        env: "REDIS_ADDR", key: "redis.addr", default: None, expected: "a host and a port, such as localhost:6379",
+        help: "The Redis server as the earlier system names it. REDIS_URL goes before it.";
+        parse: host_and_port, earlier: true,
+    }
+    PASSWORD: Secret {
+        env: "REDIS_PASSWORD", key: "redis.password", default: None, expected: "a password",
+        help: "The password of the server at REDIS_ADDR.";
+        parse: secret, secret: true, earlier: true,
+    }
+    DB: u32 {
+        env: "REDIS_DB", key: "redis.db", default: Some("0"), expected: "a whole number from 0 up",
+        help: "The database of the server at REDIS_ADDR.";
+        parse: |text| whole(text, 0..=u32::MAX), earlier: true,
     }
     CA: PathBuf {
         env: "OUTBOX_REDIS_CA_FILE", key: "redis.ca_file", default: None, expected: PEM_FILE,
@@ -95,8 +110,21 @@ impl BusAdapter for Redis {
         SETTINGS
     }
 
+    fn earlier_meaning(&self) -> Option<EarlierMeaning> {
+        Some(EarlierMeaning {
+            unambiguous: "redis-streams",
+            instead: "nats",
+            means: "Redis Pub/Sub, which stores nothing, so that whoever is not connected misses the event",
+            is_ours: |values| is_chosen(values, &URL),
+        })
+    }
+
     fn contradictions(&self) -> &'static [Contradiction] {
         CONTRADICTIONS
+    }
+
+    fn check(&self, values: &Values, demands: BusDemands) -> Result<(), CommandError> {
+        config(values, demands).check().map_err(|error| invalid(URL.about.env, &error))
     }
 
     async fn connect(&self, values: &Values, demands: BusDemands) -> Result<Arc<dyn Bus>, CommandError> {
@@ -114,9 +142,37 @@ impl BusAdapter for Redis {
     }
 }
 
+/// Returns the server's URL, put together where it is set in the earlier system's three variables.
+fn url(values: &Values) -> String {
+    let url = values.get(&URL).expose().to_owned();
+    match values.optional(&ADDR) {
+        Some(addr) if !is_chosen(values, &URL) => {
+            let password = values.optional(&PASSWORD).map(|password| percent_encoded(password.expose()));
+            let login = password.map(|password| format!(":{password}@")).unwrap_or_default();
+            format!("redis://{login}{addr}/{}", values.get(&DB))
+        }
+        _ => url,
+    }
+}
+
+/// Writes a password as a URL can hold it.
+fn percent_encoded(password: &str) -> String {
+    percent_encoding::utf8_percent_encode(password, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+fn host_and_port(text: &str) -> Option<String> {
+    let authority: hyper::http::uri::Authority = text.parse().ok()?;
+    let is_place = authority.port_u16().is_some() && !authority.host().is_empty() && !text.contains('@');
+    is_place.then(|| text.to_owned())
+}
+
 async fn connect(values: &Values, demands: BusDemands) -> Result<RedisBus, CommandError> {
-    let config = RedisConfig {
-        url: values.get(&URL).expose().to_owned(),
+    RedisBus::connect(config(values, demands)).await.map_err(|error| invalid(URL.about.env, &error))
+}
+
+fn config(values: &Values, demands: BusDemands) -> RedisConfig {
+    RedisConfig {
+        url: url(values),
         url_file: values.file(&URL),
         tls: tls_files(values, [&CA, &CERT, &KEY]),
         publish_timeout: demands.publish_timeout,
@@ -124,6 +180,5 @@ async fn connect(values: &Values, demands: BusDemands) -> Result<RedisBus, Comma
         wait_timeout: values.get(&WAIT_TIMEOUT),
         require_durable: demands.require_durable,
         ..RedisConfig::default()
-    };
-    RedisBus::connect(config).await.map_err(|error| invalid(URL.about.env, &error))
+    }
 }

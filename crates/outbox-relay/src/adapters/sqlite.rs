@@ -12,6 +12,7 @@ use sqlx::{ConnectOptions, Connection};
 use super::{EventSource, OpenStore, Opening, Producer, StoreAdapter, invalid, write_all};
 use crate::report::CommandError;
 use crate::settings::About;
+use crate::settings::types::Secret;
 
 /// The adapter.
 #[derive(Debug)]
@@ -39,14 +40,22 @@ impl StoreAdapter for Sqlite {
         &sqlite::MIGRATIONS
     }
 
+    fn check(&self, place: &Secret) -> Result<(), CommandError> {
+        config(place).map(drop)
+    }
+
     async fn open(&self, wanted: Opening<'_>) -> Result<OpenStore, CommandError> {
-        let config = SqliteConfig::from_url(wanted.place.expose()).map_err(|error| invalid("DATABASE_URL", &error))?;
+        let config = config(wanted.place)?;
         let config = if wanted.create { config.create_if_missing(true) } else { config };
         let store = SqliteStore::open(&config).await.map_err(|error| {
             CommandError::from(error).hint("`outbox-relay migrate up` creates a database that is missing")
         })?;
         Ok(OpenStore { store: Arc::new(store), producer: Box::new(config) })
     }
+}
+
+fn config(place: &Secret) -> Result<SqliteConfig, CommandError> {
+    SqliteConfig::from_url(place.expose()).map_err(|error| invalid("DATABASE_URL", &error))
 }
 
 #[async_trait]

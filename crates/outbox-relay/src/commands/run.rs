@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::adapters::OutboxStore;
 use crate::config::Config;
 #[cfg(feature = "crash-points")]
 use crate::crash_points;
@@ -36,7 +37,11 @@ pub(crate) async fn run(config: Config) -> Result<(), CommandError> {
     let telemetry = Telemetry::new(&config.otel.service_name);
     let tracing = logging::start(Logger::Relay(&telemetry), &config.log, &config.otel)?;
     warn_of_open_files(&config.secret_files());
-    config.warnings().iter().for_each(|problem| warn!(problem, "settings contradict each other"));
+    config.contradictions().iter().for_each(|problem| warn!(problem, "settings contradict each other"));
+    config
+        .reinterpreted()
+        .iter()
+        .for_each(|setting| warn!(setting, "a setting of the earlier relay is not used as it stands"));
     let asked = signals::listen()?;
     let access = Access::new(config.admin.token.as_ref().map(Secret::expose), config.admin.hosts.clone());
     let state = AppState::new(&config.otel.service_name, telemetry.clone(), access);
@@ -105,14 +110,14 @@ async fn relay(
     Stopping { stop, hurry }: Stopping,
 ) -> Result<(), CommandError> {
     let bus = config.connect_bus().await?;
-    let store = config.open_store(false).await?.store;
+    let store = config.open_store(config.auto_migrate).await?.store;
     telemetry.built(env!("CARGO_PKG_VERSION"), newest_migration(&*store));
     let watch = Watch::new(store.clone(), bus.clone(), config.relay.poll_interval, telemetry.clone());
     state.use_store(store.clone());
     state.tell(watch.clone(), config.duplicate_window());
     tokio::spawn(watching(watch, stop.clone()));
     tokio::select! {
-        usable = await_schema(&*store, config.relay.outage.max) => usable?,
+        usable = await_schema(&*store, config) => usable?,
         () = stop.cancelled() => {
             state.enter(Phase::Stopping);
             return Ok(());
@@ -157,15 +162,45 @@ fn newest_migration(store: &dyn Schema) -> i64 {
     store.migrations().last().map_or(0, |migration| migration.version)
 }
 
-/// Waits for a database that is down; fails where the schema can never be used.
-async fn await_schema(store: &dyn Schema, pause: Duration) -> Result<(), StoreError> {
+/// Waits for a database that is down, and brings its schema up to date if that is wanted; fails where the schema can never be
+/// used.
+async fn await_schema(store: &dyn OutboxStore, config: &Config) -> Result<(), StoreError> {
     loop {
-        match store.check_schema().await {
-            Err(error) if error.kind() == StoreErrorKind::Unavailable => {
+        let checked = async {
+            if config.auto_migrate {
+                bring_up(store).await?;
+            }
+            store.check_schema().await
+        };
+        match checked.await {
+            Err(error) if matches!(error.kind(), StoreErrorKind::Unavailable | StoreErrorKind::Busy) => {
                 warn!(error = error_chain(&error), "database not reachable yet");
-                tokio::time::sleep(pause).await;
+                tokio::time::sleep(config.relay.outage.max).await;
             }
             checked => return checked,
+        }
+    }
+}
+
+/// Applies the migrations that are missing. That a role may not is no error: somebody else may have applied enough.
+async fn bring_up(store: &dyn OutboxStore) -> Result<(), StoreError> {
+    let migrated = async {
+        let missing = store.migration_status().await?.iter().any(|state| !state.applied);
+        if missing { store.migrate_up().await } else { Ok(Vec::new()) }
+    };
+    match migrated.await {
+        Ok(applied) => {
+            applied.iter().for_each(|version| info!(version, "migration applied"));
+            Ok(())
+        }
+        Err(error) if matches!(error.kind(), StoreErrorKind::Unavailable | StoreErrorKind::Busy) => Err(error),
+        Err(error) => {
+            warn!(
+                error = error_chain(&error),
+                "the schema was not brought up to date; hint: `outbox-relay migrate up` as the owner of the tables, and \
+                 AUTO_MIGRATE=false here"
+            );
+            Ok(())
         }
     }
 }

@@ -85,7 +85,7 @@ impl RunningArgs {
 }
 
 /// Returns where a relay that listens on `served` is found on its own machine.
-fn here(served: SocketAddr) -> Option<Uri> {
+pub(super) fn here(served: SocketAddr) -> Option<Uri> {
     let address = match served.ip() {
         IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

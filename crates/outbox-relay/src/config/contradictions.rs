@@ -7,7 +7,7 @@
 
 use super::general::{
     ADMIN_TOKEN, BATCH_SIZE, BATCH_SIZE_MAX, DRAIN_TIMEOUT, HTTP_HOSTS, OTEL_SAMPLER, OTEL_SAMPLER_ARG,
-    PUBLISH_TIMEOUT, RETRY_BACKOFF, RETRY_BACKOFF_MAX,
+    PUBLISH_TIMEOUT, RETRY_BACKOFF, RETRY_BACKOFF_MAX, WORKERS, WORKERS_MAX,
 };
 use crate::settings::Setting;
 use crate::settings::contradictions::Consequence::{Refused, Told};
@@ -28,6 +28,12 @@ pub(super) static CONTRADICTIONS: &[Contradiction] = &[
         expected: "the first to be at most the second, where its doubling stops; where only one is set, the other follows",
         consequence: Refused,
         found: |values, _| both_chosen_and_above(values, &RETRY_BACKOFF, &RETRY_BACKOFF_MAX),
+    },
+    Contradiction {
+        settings: [WORKERS.about.env, WORKERS_MAX.about.env],
+        expected: "the first to be at most the second, and so many are used: each is a database connection",
+        consequence: Told,
+        found: |values, _| values.get(&WORKERS) > values.get(&WORKERS_MAX),
     },
     Contradiction {
         settings: [DRAIN_TIMEOUT.about.env, PUBLISH_TIMEOUT.about.env],

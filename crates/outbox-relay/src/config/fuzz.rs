@@ -63,7 +63,12 @@ proptest! {
         let text = text.replace('\0', "");
         match load(&[(about.env, &text)]) {
             // An empty variable counts as unset.
-            Ok(_) => prop_assert!(text.trim().is_empty() || (about.valid)(text.trim())),
+            Ok(_) if text.trim().is_empty() || (about.valid)(text.trim()) => {}
+            // Passed over, and named.
+            Ok(config) => {
+                let told = config.reinterpreted().iter().any(|told| told.starts_with(about.env));
+                prop_assert!(about.earlier && told, "{} {text:?}", about.env);
+            }
             // Nothing is not what some settings are told for "none".
             Err(problem) if text.trim().is_empty() => {
                 prop_assert!(problem.contains(about.env) && about.no_value.is_some(), "{problem}");

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use gamemesh_outbox::store::OnPublished;
 
-use crate::adapters::{self, BusAdapter};
+use crate::adapters::{self, EarlierMeaning, Named};
 use crate::settings::types::{LogFormat, LogLevel, Sampler, Secret};
 use crate::settings::values::{
-    address, choice, duration, flag, hosts, log_level, positive_duration, present, ratio, secret, size, token,
-    topic_prefixes, whole,
+    address, choice, collector, duration, flag, hosts, log_level, positive_duration, present, ratio, secret, size,
+    token, topic_prefixes, whole,
 };
 use crate::settings::{DURATION, FLAG, Made, POSITIVE_DURATION, SIZE, settings};
 
@@ -17,13 +17,13 @@ settings! {
     ENABLED: bool {
         env: "OUTBOX_ENABLED", key: "outbox.enabled", default: Some("true"), expected: FLAG,
         help: "With false the relay idles: it connects to nothing and still serves its endpoints.";
-        parse: flag,
+        parse: flag, earlier: true,
     }
     BATCH_SIZE: u32 {
         env: "OUTBOX_BATCH_SIZE", key: "outbox.batch_size", default: Some("100"),
         expected: "a whole number from 1 to 10000",
         help: "Most events of one batch, which is one database transaction, while no backlog is seen.";
-        parse: |text| whole(text, 1..=10_000),
+        parse: |text| whole(text, 1..=10_000), earlier: true,
     }
     BATCH_SIZE_MAX: u32 {
         env: "OUTBOX_BATCH_SIZE_MAX", key: "outbox.batch_size_max", default: Some("500"),
@@ -50,11 +50,17 @@ settings! {
                published in the last five seconds it looks far more often, after a few milliseconds at first, and \
                while batches are full it does not wait at all. A long interval lets a database sleep; a short one \
                finds events sooner after a quiet time.";
-        parse: positive_duration,
+        parse: positive_duration, earlier: true,
     }
     WORKERS: u32 {
-        env: "OUTBOX_WORKERS", key: "outbox.workers", default: Some("4"), expected: "a whole number from 1 to 64",
-        help: "Batches in progress at the same time, each with a database connection of its own.";
+        env: "OUTBOX_WORKERS", key: "outbox.workers", default: Some("4"), expected: "a whole number above 0",
+        help: "Batches in progress at the same time, each with a database connection of its own; at most OUTBOX_WORKERS_MAX.";
+        parse: |text| whole(text, 1..=u32::MAX), earlier: true,
+    }
+    WORKERS_MAX: u32 {
+        env: "OUTBOX_WORKERS_MAX", key: "outbox.workers_max", default: Some("8"), expected: "a whole number from 1 to 64",
+        help: "Most batches in progress at the same time, whatever OUTBOX_WORKERS says. The earlier relay counted publishes \
+               within one batch on one connection by that name, and 50 of those are not 50 connections here.";
         parse: |text| whole(text, 1..=64),
     }
     MAX_ATTEMPTS: u32 {
@@ -62,7 +68,7 @@ settings! {
         expected: "a whole number from 0 to 1000000",
         help: "Failed attempts after which an event is set aside as FAILED. 0 retries for ever. An outage of the bus is \
                not an attempt.";
-        parse: |text| whole(text, 0..=1_000_000),
+        parse: |text| whole(text, 0..=1_000_000), earlier: true,
     }
     PUBLISH_TIMEOUT: Duration {
         env: "OUTBOX_PUBLISH_TIMEOUT", key: "outbox.publish_timeout", default: Some("5s"), expected: POSITIVE_DURATION,
@@ -118,7 +124,7 @@ settings! {
                reserve for itself.";
         parse: topic_prefixes,
     }
-    EVENT_BUS: &'static dyn BusAdapter {
+    EVENT_BUS: Named {
         env: "EVENT_BUS", key: "outbox.event_bus", default: Some("nats"), expected: "", help: "";
         parse: adapters::bus_named, made: event_bus,
     }
@@ -126,6 +132,12 @@ settings! {
 
 settings! {
     DATABASE:
+    AUTO_MIGRATE: bool {
+        env: "AUTO_MIGRATE", key: "database.auto_migrate", default: Some("false"), expected: FLAG,
+        help: "Whether `run` brings the schema up to date before it begins, as `migrate up` does: of any number of replicas one \
+               does it. Its role must own the tables. Where it cannot, it says so and goes on if the schema can be used.";
+        parse: flag, earlier: true,
+    }
     DATABASE_URL: Secret {
         env: "DATABASE_URL", key: "database.url", default: None, expected: "", help: "";
         parse: |text| adapters::store_for(text).and(secret(text)), secret: true, made: database_url,
@@ -137,7 +149,7 @@ settings! {
     HTTP_PORT: u16 {
         env: "HTTP_PORT", key: "http.port", default: Some("8085"), expected: "a port from 0 to 65535",
         help: "Where /healthz, /readyz, /metrics and the page are served. 0 takes a free port and logs it.";
-        parse: |text| whole(text, 0..=u16::MAX),
+        parse: |text| whole(text, 0..=u16::MAX), earlier: true,
     }
     HTTP_ADDRESS: std::net::IpAddr {
         env: "OUTBOX_HTTP_ADDRESS", key: "http.address", default: Some("0.0.0.0"), expected: "an IP address",
@@ -159,31 +171,43 @@ settings! {
         parse: token, secret: true,
     }
     OTEL_ENABLED: bool {
-        env: "OTEL_ENABLED", key: "otel.enabled", default: Some("false"), expected: FLAG,
-        help: "Whether spans are exported by OTLP over gRPC. Trace context travels with the events in either case.";
-        parse: flag,
+        env: "OTEL_ENABLED", key: "otel.enabled", default: None, expected: FLAG,
+        help: "Whether spans are exported by OTLP over gRPC. Unset: where OTEL_EXPORTER_OTLP_ENDPOINT is set. Trace context \
+               travels with the events in either case.";
+        parse: flag, earlier: true,
     }
     OTEL_SERVICE_NAME: String {
         env: "OTEL_SERVICE_NAME", key: "otel.service_name", default: Some("outbox-relay"),
         expected: "a name", help: "The service in spans, and the label `service` of every metric.";
-        parse: present,
+        parse: present, earlier: true,
+    }
+    SERVICE_VERSION: String {
+        env: "SERVICE_VERSION", key: "otel.service_version", default: None, expected: "a version",
+        help: "The resource attribute service.version of spans. Unset: that of OTEL_RESOURCE_ATTRIBUTES, or this program's.";
+        parse: present, earlier: true,
+    }
+    APP_ENV: String {
+        env: "APP_ENV", key: "otel.environment", default: None, expected: "a name such as production",
+        help: "The resource attribute deployment.environment of spans. Unset: that of OTEL_RESOURCE_ATTRIBUTES, or development.";
+        parse: present, earlier: true,
     }
     OTEL_ENDPOINT: String {
         env: "OTEL_EXPORTER_OTLP_ENDPOINT", key: "otel.endpoint", default: Some("http://localhost:4317"),
-        expected: "a URL that begins with http:// or https://", help: "The OTLP collector.";
-        parse: |text| present(text).filter(|url| url.starts_with("http://") || url.starts_with("https://")),
+        expected: "a URL that begins with http:// or https://, or host:port alone, which is the same as http://",
+        help: "The OTLP collector.";
+        parse: collector, earlier: true,
     }
     OTEL_SAMPLER: Sampler {
         env: "OTEL_TRACES_SAMPLER", key: "otel.traces_sampler", default: Some("parentbased_always_on"),
         expected: "always_on, always_off, traceidratio, parentbased_always_on, parentbased_always_off or \
                    parentbased_traceidratio",
         help: "Which traces are exported.";
-        parse: |text| choice(text, &Sampler::NAMES),
+        parse: |text| choice(text, &Sampler::NAMES), earlier: true,
     }
     OTEL_SAMPLER_ARG: f64 {
         env: "OTEL_TRACES_SAMPLER_ARG", key: "otel.traces_sampler_arg", default: Some("1.0"),
         expected: "a number from 0 to 1", help: "The share of traces that the two traceidratio samplers keep.";
-        parse: ratio,
+        parse: ratio, earlier: true,
     }
     LOG_LEVEL: LogLevel {
         env: "LOG_LEVEL", key: "log.level", default: None,
@@ -200,10 +224,24 @@ settings! {
 
 fn event_bus() -> Made {
     let titles = adapters::BUSES.iter().map(|bus| bus.about().title.to_owned());
+    let other = adapters::BUSES.iter().filter_map(|bus| Some((bus, bus.earlier_meaning()?)));
+    let other = other.map(|(bus, earlier)| {
+        let (name, EarlierMeaning { unambiguous, instead, means, .. }) = (bus.name(), earlier);
+        format!(
+            " The earlier system means {means}, by {name}, and its relay publishes to {instead} all the same: so {name} in the \
+             environment is {instead} here too, unless a URL of that bus is set; {unambiguous} means {}.",
+            bus.about().title,
+        )
+    });
+    let other: String = other.collect();
+    let names = adapters::BUSES
+        .iter()
+        .flat_map(|bus| [Some(bus.name()), bus.earlier_meaning().map(|earlier| earlier.unambiguous)])
+        .flatten();
     let missing = adapters::LEFT_OUT.iter().filter_map(|name| adapters::left_out(name)).map(|why| format!(" ({why})"));
     Made {
-        expected: one_of(adapters::BUSES.iter().map(|bus| bus.name().to_owned())) + &missing.collect::<String>(),
-        help: format!("Where events go: {}.", one_of(titles)),
+        expected: one_of(names.map(str::to_owned)) + &missing.collect::<String>(),
+        help: format!("Where events go: {}.{other}", one_of(titles)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The program's settings: environment first, then an optional TOML file, then defaults.
 
+mod came_to;
 mod contradictions;
 #[cfg(test)]
 mod fuzz;
@@ -19,12 +20,13 @@ use gamemesh_outbox::diagnosis::{Demands, Finding};
 use gamemesh_outbox::relay::{Backoff, RelayConfig};
 use gamemesh_outbox::validate::Validator;
 
+pub(crate) use self::came_to::CameTo;
 use self::contradictions::least_and_most;
 #[cfg(feature = "read-back")]
 use crate::adapters::OwnPlace;
-use crate::adapters::{self, Bus, BusAdapter, BusDemands, OpenStore, Opening, StoreAdapter};
+use crate::adapters::{self, Bus, BusAdapter, BusDemands, EarlierMeaning, OpenStore, Opening, StoreAdapter};
 use crate::report::CommandError;
-use crate::settings::contradictions::Consequence;
+use crate::settings::contradictions::{Consequence, is_chosen};
 use crate::settings::load::{ConfigError, Layer, Values};
 use crate::settings::types::{LogFormat, LogLevel, Sampler, Secret};
 use crate::settings::{About, Setting};
@@ -53,6 +55,10 @@ pub struct Config {
     pub(crate) admin: AdminSettings,
     pub(crate) otel: OtelSettings,
     pub(crate) log: LogSettings,
+    /// Whether `run` brings the schema up to date.
+    pub(crate) auto_migrate: bool,
+    /// What was set by a name of the earlier system and means something else here, one line each.
+    told: Vec<String>,
     /// What the adapters read their own settings from.
     values: Values,
 }
@@ -78,6 +84,9 @@ pub(crate) struct AdminSettings {
 pub(crate) struct OtelSettings {
     pub enabled: bool,
     pub service_name: String,
+    pub service_version: Option<String>,
+    /// Where it runs: production, say.
+    pub environment: Option<String>,
     pub endpoint: String,
     pub sampler: Sampler,
     pub sampler_ratio: f64,
@@ -100,7 +109,8 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let values = Values::load(&ALL, adapters::LEFT_OUT, environment, file)?;
         let relay = relay(&values);
-        let problems = problems(&values, &relay, Consequence::Refused);
+        let (bus, instead) = bus(&values);
+        let problems = problems(&values, &relay, bus, Consequence::Refused);
         if !problems.is_empty() {
             return Err(ConfigError { problems });
         }
@@ -109,15 +119,17 @@ impl Config {
             relay,
             retention: values.optional(&general::RETENTION),
             database: database(&values),
-            bus: values.get(&general::EVENT_BUS),
+            bus,
             http: SocketAddr::new(values.get(&general::HTTP_ADDRESS), values.get(&general::HTTP_PORT)),
             admin: AdminSettings {
                 token: values.optional(&general::ADMIN_TOKEN),
                 hosts: values.optional(&general::HTTP_HOSTS).unwrap_or_default(),
             },
             otel: OtelSettings {
-                enabled: values.get(&general::OTEL_ENABLED),
+                enabled: values.optional(&general::OTEL_ENABLED).unwrap_or(is_chosen(&values, &general::OTEL_ENDPOINT)),
                 service_name: values.get(&general::OTEL_SERVICE_NAME),
+                service_version: values.optional(&general::SERVICE_VERSION),
+                environment: values.optional(&general::APP_ENV),
                 endpoint: values.get(&general::OTEL_ENDPOINT),
                 sampler: values.get(&general::OTEL_SAMPLER),
                 sampler_ratio: values.get(&general::OTEL_SAMPLER_ARG),
@@ -126,6 +138,8 @@ impl Config {
                 level: values.optional(&general::LOG_LEVEL),
                 format: values.optional(&general::LOG_FORMAT),
             },
+            auto_migrate: values.get(&general::AUTO_MIGRATE),
+            told: values.passed_over().iter().cloned().chain(instead).collect(),
             values,
         })
     }
@@ -136,8 +150,21 @@ impl Config {
     }
 
     /// Says which settings do not work as they say because of another one.
-    pub(crate) fn warnings(&self) -> Vec<String> {
-        problems(&self.values, &self.relay, Consequence::Told)
+    pub(crate) fn contradictions(&self) -> Vec<String> {
+        problems(&self.values, &self.relay, self.bus, Consequence::Told)
+    }
+
+    /// Says which variables of the earlier relay are set to something that is not used as it stands.
+    pub(crate) fn reinterpreted(&self) -> &[String] {
+        &self.told
+    }
+
+    /// Says what is wrong with where the database and the bus are, as far as that can be known without a connection.
+    pub(crate) fn check(&self) -> Result<(), CommandError> {
+        if let Some(database) = &self.database {
+            database.adapter.check(&database.place)?;
+        }
+        self.bus.check(&self.values, self.bus_demands())
     }
 
     /// Returns the store that holds the outbox, which most commands cannot do without.
@@ -220,10 +247,31 @@ impl Config {
 }
 
 /// Lists what contradicts what, in the settings of this relay and of the bus that they choose.
-fn problems(values: &Values, relay: &RelayConfig, consequence: Consequence) -> Vec<String> {
-    let bus = values.get(&general::EVENT_BUS);
+fn problems(
+    values: &Values,
+    relay: &RelayConfig,
+    bus: &'static dyn BusAdapter,
+    consequence: Consequence,
+) -> Vec<String> {
     let all = contradictions::CONTRADICTIONS.iter().chain(bus.contradictions());
     all.filter(|rule| rule.consequence == consequence).filter_map(|rule| rule.problem(values, relay)).collect()
+}
+
+/// Chooses the bus, and says why where that is another one than its name says.
+fn bus(values: &Values) -> (&'static dyn BusAdapter, Option<String>) {
+    let chosen = values.get(&general::EVENT_BUS);
+    let of_environment = values.layer(&general::EVENT_BUS) == Some(Layer::Environment);
+    let other =
+        chosen.bus.earlier_meaning().filter(|other| chosen.ambiguous && of_environment && !(other.is_ours)(values));
+    let instead = other.and_then(|other| Some((adapters::bus_named(other.instead)?.bus, other)));
+    let Some((bus, other)) = instead else { return (chosen.bus, None) };
+    let (name, EarlierMeaning { unambiguous, instead, means, .. }) = (chosen.bus.name(), other);
+    let title = chosen.bus.about().title;
+    let told = format!(
+        "EVENT_BUS={name}: {instead} is used, to which the earlier relay publishes whatever EVENT_BUS says; there {name} means \
+         {means}: it is not offered; for {title} set EVENT_BUS={unambiguous}"
+    );
+    (bus, Some(told))
 }
 
 /// Chooses the database: the environment goes before the file, and in each of them a store's own setting before
@@ -250,7 +298,7 @@ fn relay(values: &Values) -> RelayConfig {
         batch_size,
         batch_size_max,
         batch_bytes: values.get(&general::BATCH_BYTES),
-        workers: values.get(&general::WORKERS),
+        workers: values.get(&general::WORKERS).min(values.get(&general::WORKERS_MAX)),
         poll_interval: values.get(&general::POLL_INTERVAL),
         attempts_max: values.get(&general::MAX_ATTEMPTS),
         on_published: values.get(&general::ON_PUBLISHED),

@@ -6,6 +6,7 @@ use super::ALL;
 use super::contradictions::CONTRADICTIONS;
 use super::reference::sections;
 use crate::adapters::BUSES;
+use crate::settings::About;
 use crate::settings::contradictions::Contradiction;
 
 const INTRODUCTION: &str = "\
@@ -14,16 +15,16 @@ const INTRODUCTION: &str = "\
 <!-- Written from the declarations in crates/outbox-relay/src/config/general.rs and src/adapters; a test fails when this page is older. -->
 
 Settings come from the environment, then from a TOML file (`--config FILE` or `OUTBOX_CONFIG`), then from the defaults
-below. A variable that is set but empty counts as unset. A value that is not what a setting expects, a variable with the
-prefix `OUTBOX_` that is no setting, and an unknown key in the file stop the program with exit code 2 before it does
-anything.
+below. A variable that is set but empty counts as unset. A value that is not what a setting expects (but for
+[some variables](#variables-of-the-earlier-relay)), a variable with the prefix `OUTBOX_` that is no setting, and an unknown
+key in the file stop the program with exit code 2 before it does anything.
 
 Durations are written as in Go (`250ms`, `1s`, `5m`, `1.5h`), sizes with a unit (`512KiB`, `4MiB`). Settings marked *secret*
 are never printed; each can be read from a file instead, whose path is in the variable of the same name with `_FILE` at
 its end (in TOML: the key with `_file` at its end). Connection strings and certificates that lie in files are read again
 for each new connection (docs/operations.md).
 
-With `OTEL_ENABLED=true` the other standard `OTEL_*` variables of the exporter and the SDK (headers, limits, resource
+While spans are exported the other standard `OTEL_*` variables of the exporter and the SDK (headers, limits, resource
 attributes) work as well.
 ";
 
@@ -36,6 +37,51 @@ What is *refused* stops the program with exit code 2 and both names; what is *to
 | This | and this | Expected | Otherwise |
 |---|---|---|---|
 ";
+
+const EARLIER: &str = "
+## Variables of the earlier relay
+
+These are read by the earlier relay too, which passes over a text that it does not understand. So does this one, in the
+environment and with a warning that names the variable; in a TOML file, which the earlier relay does not have, the same text
+is refused. `outbox-relay check-config` shows what each setting came to and where from.
+
+| Variable | Here |
+|---|---|
+";
+
+/// What is not the same, or is not plain.
+const HERE: [(&str, &str); 8] = [
+    ("APP_ENV", "the same default, `development`, unless `OTEL_RESOURCE_ATTRIBUTES` has the attribute"),
+    ("AUTO_MIGRATE", "`false` unless it is set: a relay's role need not own the tables"),
+    ("HTTP_PORT", "0 takes a free port"),
+    (
+        "OTEL_ENABLED",
+        "unset: only where `OTEL_EXPORTER_OTLP_ENDPOINT` is set, so that nobody without a collector loses spans",
+    ),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "`host:port` alone is plaintext gRPC, as there; `https://` encrypts"),
+    ("OUTBOX_MAX_ATTEMPTS", "a negative number is 0, as there; what counts as an attempt: `OUTBOX_CHARGE`"),
+    ("OUTBOX_WORKERS", "batches in progress, each with a database connection, at most `OUTBOX_WORKERS_MAX`"),
+    ("SERVICE_VERSION", "unset: the program's own version, where the earlier relay says `dev`"),
+];
+
+/// Those that are read in another way, or not at all.
+const OTHERS: &str = "\
+| `EVENT_BUS` | [its own section](#event_bus); a name that is no bus is refused |
+| `EVENT_WORKERS` | not read: it is for consumers |
+| `NATS_URL` | the same; `localhost` is 127.0.0.1 by default |
+| `POSTGRES_DSN` | the same keywords; it has no default, and without `sslmode` the certificate of a server elsewhere must be valid, where the earlier relay sends the password to whoever answers: write `sslmode=prefer` for that |
+";
+
+fn push_earlier(page: &mut String) {
+    page.push_str(EARLIER);
+    let mut abouts: Vec<&About> = ALL.iter().copied().filter(|about| about.earlier).collect();
+    abouts.sort_by_key(|about| about.env);
+    for about in abouts {
+        let here = HERE.iter().find(|(env, _)| *env == about.env).map_or("the same", |(_, here)| here);
+        let _ = writeln!(page, "| `{}` | {here} |", about.env);
+    }
+    page.push_str(OTHERS);
+}
 
 fn page() -> String {
     let mut page = INTRODUCTION.to_owned();
@@ -50,6 +96,7 @@ fn page() -> String {
             let _ = writeln!(page, "Expects {}; {default}{secret}. In TOML: `{key}`.", about.expected());
         }
     }
+    push_earlier(&mut page);
     page.push_str(TOGETHER);
     for rule in rules() {
         let [one, other] = rule.settings;

@@ -51,6 +51,8 @@ pub(crate) struct Values {
     known: &'static [&'static About],
     /// By environment name.
     found: BTreeMap<&'static str, Found>,
+    /// What was set and is not used, one line each.
+    passed_over: Vec<String>,
 }
 
 impl Values {
@@ -62,7 +64,7 @@ impl Values {
         environment: impl IntoIterator<Item = (String, String)>,
         file: Option<&Path>,
     ) -> Result<Self, ConfigError> {
-        let (environment, empty): (BTreeMap<String, String>, BTreeMap<String, String>) =
+        let (mut environment, empty): (BTreeMap<String, String>, BTreeMap<String, String>) =
             environment.into_iter().partition(|(_, text)| !text.trim().is_empty());
         let mut problems = unknown_variables(known, left_out, &environment);
         problems.extend(ambiguous(known, &empty));
@@ -70,6 +72,7 @@ impl Values {
             Some(path) => read_file(known, left_out, path, &mut problems)?,
             None => BTreeMap::new(),
         };
+        let unusable = take_unusable(known, &mut environment);
         let mut found = BTreeMap::new();
         for &about in known {
             match find(about, &environment, &file) {
@@ -79,7 +82,22 @@ impl Values {
                 Err(problem) => problems.push(problem),
             }
         }
-        if problems.is_empty() { Ok(Self { known, found }) } else { Err(ConfigError { problems }) }
+        if !problems.is_empty() {
+            return Err(ConfigError { problems });
+        }
+        let mut values = Self { known, found, passed_over: Vec::new() };
+        values.passed_over = unusable.into_iter().map(|(about, text)| values.instead_of(about, &text)).collect();
+        Ok(values)
+    }
+
+    /// Lists what was set and is not used, and what is used instead.
+    pub(crate) fn passed_over(&self) -> &[String] {
+        &self.passed_over
+    }
+
+    fn instead_of(&self, about: &About, text: &str) -> String {
+        let used = self.shown(about.env).map_or("it counts as unset".to_owned(), |used| format!("{used} is used"));
+        format!("{}: expected {}, got: {}; {used}, as the earlier relay did", about.env, about.expected(), text.trim())
     }
 
     /// Returns a setting that has no default, if it was set.
@@ -107,6 +125,11 @@ impl Values {
             (found.name.clone(), PathBuf::from(path))
         });
         read.chain(named).collect()
+    }
+
+    /// Says where each setting came from, in the order of the reference.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&'static About, Option<Layer>)> {
+        self.known.iter().map(|about| (*about, self.found.get(about.env).map(|found| found.layer)))
     }
 
     /// Returns the text of a setting that is no secret, if there is one.
@@ -139,6 +162,20 @@ impl fmt::Debug for Values {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.found.keys()).finish()
     }
+}
+
+/// Takes out of the environment what the earlier relay would not have used either.
+fn take_unusable(
+    known: &[&'static About],
+    environment: &mut BTreeMap<String, String>,
+) -> Vec<(&'static About, String)> {
+    let is_unusable = |about: &&About, text: &String| about.earlier && !about.secret && !(about.valid)(text.trim());
+    let unusable: Vec<&'static About> = known
+        .iter()
+        .copied()
+        .filter(|about| environment.get(about.env).is_some_and(|text| is_unusable(about, text)))
+        .collect();
+    unusable.into_iter().filter_map(|about| Some((about, environment.remove(about.env)?))).collect()
 }
 
 fn find(

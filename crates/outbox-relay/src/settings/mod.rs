@@ -44,6 +44,9 @@ pub(crate) struct About {
     pub names_secret: bool,
     /// The word for no value at all, where an empty variable might be meant to say that, or only be left behind.
     pub no_value: Option<&'static str>,
+    /// Whether the earlier relay reads the variable too. As there, a text in the environment that is no value leaves it unset;
+    /// here that is told.
+    pub earlier: bool,
     /// Whether a text is such a value.
     pub valid: fn(&str) -> bool,
 }
@@ -93,7 +96,7 @@ macro_rules! settings {
             $($field:ident: $value:expr),*;
             parse: $parse:expr,
             $(no_value: $no_value:literal,)? $(secret: $secret:literal,)? $(names_secret: $names_secret:literal,)?
-            $(made: $made:expr,)?
+            $(made: $made:expr,)? $(earlier: $earlier:literal,)?
         })*
     ) => {
         $(pub(crate) static $name: $crate::settings::Setting<$type> = $crate::settings::Setting {
@@ -103,6 +106,7 @@ macro_rules! settings {
                 secret: false $(|| $secret)?,
                 names_secret: false $(|| $names_secret)?,
                 no_value: $crate::settings::settings!(@no_value $($no_value)?),
+                earlier: false $(|| $earlier)?,
                 valid: |text| $name.parse(text).is_some(),
             },
             parse: $parse,

@@ -13,8 +13,9 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::types::{LogLevel, Secret};
 
+/// Reads a flag in every form that Go's `strconv.ParseBool` takes, and in any case of its letters.
 pub(crate) fn flag(text: &str) -> Option<bool> {
-    choice(text, &[("true", true), ("false", false), ("1", true), ("0", false)])
+    choice(text, &[("true", true), ("false", false), ("1", true), ("0", false), ("t", true), ("f", false)])
 }
 
 pub(crate) fn choice<T: Copy>(text: &str, names: &[(&str, T)]) -> Option<T> {
@@ -65,6 +66,17 @@ pub(crate) fn secret(text: &str) -> Option<Secret> {
 pub(crate) fn http_url(text: &str) -> Option<Secret> {
     let url: hyper::Uri = text.parse().ok()?;
     (url.scheme_str() == Some("http") && url.host().is_some()).then(|| Secret::new(text))
+}
+
+/// Reads the URL of a collector. `host:port` alone, as OpenTelemetry's Go exporter is told it, is without encryption.
+pub(crate) fn collector(text: &str) -> Option<String> {
+    let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let read: hyper::Uri = url.parse().ok()?;
+    let is_url =
+        matches!(read.scheme_str(), Some("http" | "https")) && read.host().is_some_and(|host| !host.is_empty());
+    // A word alone could be anything.
+    let is_place = text.contains("://") || (read.port_u16().is_some() && read.path() == "/" && read.query().is_none());
+    (is_url && is_place).then_some(url)
 }
 
 /// The shortest admin token: of random hexadecimal digits, 64 bits.
@@ -120,6 +132,34 @@ mod tests {
         assert_eq!(seconds("0s"), Some(0.0));
         for wrong in ["", "5", "-1s", "PT5S", "1s ago", "1d", "soon"] {
             assert_eq!(seconds(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn flags_are_written_as_in_go() {
+        for text in ["1", "t", "T", "TRUE", "true", "True"] {
+            assert_eq!(flag(text), Some(true), "{text}");
+        }
+        for text in ["0", "f", "F", "FALSE", "false", "False"] {
+            assert_eq!(flag(text), Some(false), "{text}");
+        }
+        for wrong in ["", "yes", "on", "2", "tr"] {
+            assert_eq!(flag(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_collector_may_be_named_as_a_go_exporter_is_told_it() {
+        for (text, url) in [
+            ("otel-collector:4317", "http://otel-collector:4317"),
+            ("[::1]:4317", "http://[::1]:4317"),
+            ("http://localhost:4317", "http://localhost:4317"),
+            ("https://collector.example/otlp", "https://collector.example/otlp"),
+        ] {
+            assert_eq!(collector(text).as_deref(), Some(url), "{text}");
+        }
+        for wrong in ["", "collector", ":4317", "a b:4317", "host:port", "host:4317/v1", "ftp://host:1", "http://"] {
+            assert_eq!(collector(wrong), None, "{wrong:?}");
         }
     }
 

@@ -124,6 +124,13 @@ impl Servers {
 }
 
 impl NatsConfig {
+    /// Says what is wrong with it, as far as that can be known without a connection.
+    pub fn check(&self) -> Result<(), BusError> {
+        self.login()?;
+        self.tls.check()?;
+        self.servers().map(drop)
+    }
+
     pub(super) fn servers(&self) -> Result<Servers, BusError> {
         self.servers_of(&self.url)
     }

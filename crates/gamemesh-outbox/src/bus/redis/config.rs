@@ -45,6 +45,11 @@ impl Default for RedisConfig {
 }
 
 impl RedisConfig {
+    /// Says what is wrong with it, as far as that can be known without a connection.
+    pub fn check(&self) -> Result<(), BusError> {
+        self.client().map(drop)
+    }
+
     /// Prepares a client by what the URL and the certificates are at this moment.
     pub(super) fn client(&self) -> Result<Client, BusError> {
         let unusable = |problem| BusError::new(BusErrorKind::Unavailable, problem);

@@ -13,12 +13,18 @@ const NAMED_MAX: usize = 5;
 
 /// Everything that is looked at, for the page of checks.
 #[cfg(test)]
-pub(super) static CHECKS: [&Check; 2] = [&CONTRADICTIONS, &TOPICS];
+pub(super) static CHECKS: [&Check; 3] = [&CONTRADICTIONS, &EARLIER, &TOPICS];
 
 static CONTRADICTIONS: Check = Check {
     name: "settings.contradictions",
     looks_at: "settings that cannot both hold ([configuration.md](configuration.md#settings-that-contradict-each-other))",
     risk: "the relay does not do what one of them says",
+};
+
+static EARLIER: Check = Check {
+    name: "settings.earlier",
+    looks_at: "variables of the earlier relay that are set to something else than is used",
+    risk: "the relay does not do what somebody meant by them",
 };
 
 static TOPICS: Check = Check {
@@ -28,7 +34,8 @@ static TOPICS: Check = Check {
 };
 
 pub(super) async fn examine(config: &Config, store: &dyn OutboxStore) -> Vec<Finding> {
-    let mut findings = contradictions(&config.warnings());
+    let mut findings = contradictions(&config.contradictions());
+    findings.extend(reinterpreted(config.reinterpreted()));
     findings.extend(topics(config, store).await);
     findings
 }
@@ -38,6 +45,13 @@ fn contradictions(warnings: &[String]) -> Vec<Finding> {
         return vec![CONTRADICTIONS.ok("none")];
     }
     warnings.iter().map(|warning| CONTRADICTIONS.warning(warning, "change one of the two settings")).collect()
+}
+
+fn reinterpreted(told: &[String]) -> Vec<Finding> {
+    if told.is_empty() {
+        return vec![EARLIER.ok("none")];
+    }
+    told.iter().map(|told| EARLIER.warning(told, "set the variable to what is meant, or unset it")).collect()
 }
 
 /// Says nothing where the store cannot be asked: its own checks say why.
