@@ -127,6 +127,7 @@ impl Scene {
         deliveries().await.into_iter().for_each(|delivery| self.recorder.delivery(delivery));
         let configuration = Configuration {
             attempts_max: 2,
+            charges_all: false,
             on_published: OnPublished::Mark,
             retention: None,
             retry_max: SECOND / 25,

@@ -5,6 +5,7 @@
 mod admin;
 mod browser;
 mod chaos;
+mod charge;
 mod configuration;
 mod dead_letters;
 mod delivery;

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::backoff::Backoff;
+use super::decide::Charge;
 use crate::store::{OnPublished, SettlePolicy};
 use crate::validate::Validator;
 
@@ -19,6 +20,10 @@ pub struct RelayConfig {
     pub poll_interval: Duration,
     /// Charged attempts after which an event is set aside as FAILED; 0 means never.
     pub attempts_max: u32,
+    /// Which failed publishes are charged.
+    pub charge: Charge,
+    /// How long a route may take nothing while others do, before its failed publishes are charged, too; `None` is for ever.
+    pub charge_routes_after: Option<Duration>,
     /// What becomes of an acknowledged event's row.
     pub on_published: OnPublished,
     /// How long the bus may take to acknowledge a batch.
@@ -44,6 +49,8 @@ impl Default for RelayConfig {
             workers: 4,
             poll_interval: Duration::from_secs(1),
             attempts_max: 0,
+            charge: Charge::Rejected,
+            charge_routes_after: None,
             on_published: OnPublished::Mark,
             publish_timeout: Duration::from_secs(5),
             retry: Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(300) },

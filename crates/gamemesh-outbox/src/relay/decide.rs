@@ -51,6 +51,35 @@ pub fn decide(failure: Option<BusErrorKind>, acked: Acked) -> Verdict {
     }
 }
 
+/// Which failed publishes count as attempts.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Charge {
+    /// Those that are the event's own fault.
+    #[default]
+    Rejected,
+    /// All, an outage of the bus included: the rule of the earlier relay.
+    All,
+}
+
+/// Says whether a publish that failed counts as an attempt; only such events are ever set aside.
+///
+/// `verdict` is what [`decide`] says of it, and `given_up` whether its route has taken nothing for longer than anybody wants
+/// to wait.
+///
+/// | verdict | `Rejected` | `Rejected`, given up | `All` |
+/// |---|---|---|---|
+/// | `Charge` | yes | yes | yes |
+/// | `PauseRoute` | no | yes | yes |
+/// | `Defer`, `Hold` | no | no | yes |
+pub fn counts(verdict: Verdict, charge: Charge, given_up: bool) -> bool {
+    match verdict {
+        Verdict::Publish => false,
+        Verdict::Charge => true,
+        Verdict::PauseRoute => given_up || charge == Charge::All,
+        Verdict::Defer | Verdict::Hold => charge == Charge::All,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +104,25 @@ mod tests {
         }
         let kinds = table.iter().filter_map(|row| row.0).collect::<std::collections::HashSet<_>>();
         assert_eq!(kinds.len(), BusErrorKind::ALL.len(), "a kind has no row");
+    }
+
+    #[test]
+    fn every_row_of_what_counts() {
+        use Verdict::*;
+        let table = [
+            (Publish, [false, false, false]),
+            (Charge, [true, true, true]),
+            (PauseRoute, [false, true, true]),
+            (Defer, [false, false, true]),
+            (Hold, [false, false, true]),
+        ];
+        for (verdict, counted) in table {
+            let columns =
+                [(super::Charge::Rejected, false), (super::Charge::Rejected, true), (super::Charge::All, false)];
+            for ((charge, given_up), counted) in columns.into_iter().zip(counted) {
+                assert_eq!(counts(verdict, charge, given_up), counted, "{verdict:?}, {charge:?}, given up: {given_up}");
+            }
+        }
     }
 
     #[test]

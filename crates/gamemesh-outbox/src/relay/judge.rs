@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Inner;
-use super::decide::{Acked, Verdict, decide};
+use super::decide::{Acked, Verdict, counts, decide};
 use super::routes::{Failed, Lane, Paused, Took};
 use super::well::LATELY;
 use super::window::Size;
@@ -74,16 +74,17 @@ impl Inner {
             };
             let verdict = decide(Some(error.kind()), around);
             late |= error.kind() == BusErrorKind::Unknown && verdict != Verdict::PauseRoute;
-            match verdict {
+            let uncounted = match verdict {
                 Verdict::Publish => unreachable!("a failed receipt is never published"),
-                Verdict::Charge => self.charge(event, error),
-                Verdict::Defer => self.defer(),
+                Verdict::Charge | Verdict::Defer => self.defer(),
                 Verdict::Hold => {
                     held.get_or_insert(error);
                     self.pause_route(event, error, true, sent, lane)
                 }
                 Verdict::PauseRoute => self.pause_route(event, error, false, sent, lane),
-            }
+            };
+            let given_up = self.paused.given_up(event);
+            if counts(verdict, self.config.charge, given_up) { self.charge(event, error) } else { uncounted }
         });
         let outcomes = judged.collect();
         if let Some(error) = held {
@@ -124,7 +125,7 @@ impl Inner {
 
     fn charge(&self, event: &Event, error: &BusError) -> Outcome {
         let retry_in = self.config.retry.after(event.attempt_count.max(0).unsigned_abs());
-        self.telemetry.rejected(event, error, retry_in);
+        self.telemetry.charged(event, error, retry_in);
         Outcome::Charged { error: error.chain(), retry_in }
     }
 

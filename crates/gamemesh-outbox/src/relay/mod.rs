@@ -61,7 +61,7 @@ use self::claim::{Batch, Claiming, Slot, Tried};
 pub use self::config::RelayConfig;
 pub use self::contain::Panicked;
 use self::contain::PanickedTurns;
-pub use self::decide::{Acked, Verdict, decide};
+pub use self::decide::{Acked, Charge, Verdict, counts, decide};
 use self::judge::{Judged, Sent};
 pub use self::prune::{PruneConfig, prune};
 use self::rehearse::{REHEARSAL, Rehearsed};
@@ -133,7 +133,7 @@ impl Relay {
             claiming: Claiming::new(BatchSize::new(config.batch_size, config.batch_size_max)),
             bus_breaker: Breaker::new(config.outage),
             store_breaker: Breaker::new(config.outage),
-            paused: PausedRoutes::new(config.outage, config.publish_timeout),
+            paused: PausedRoutes::new(config.outage, config.publish_timeout, config.charge_routes_after),
             well: Arc::default(),
             window: Window::new(&config),
             slow_window: Window::new(&config),

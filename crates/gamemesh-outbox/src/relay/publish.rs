@@ -70,7 +70,8 @@ impl Inner {
             let one_each = match batch.tried {
                 Tried::All | Tried::Slow => false,
                 Tried::OneOfEachRoute => true,
-                Tried::OneOfEachPaused(_) => self.paused.knows(event),
+                // Whoever has given a route up need not spare it.
+                Tried::OneOfEachPaused(_) => self.paused.knows(event) && !self.paused.given_up(event),
             };
             if one_each && tried.iter().any(|tried| tried.has_route_of(event)) {
                 return Fate::Keep;

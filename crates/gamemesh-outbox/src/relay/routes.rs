@@ -87,6 +87,8 @@ pub(super) struct PausedRoutes {
     backoff: Backoff,
     /// How long an answer may take.
     timeout: Duration,
+    /// After how long a route is given up: what it does not take is the event's fault then.
+    given_up_after: Option<Duration>,
     /// In an order that does not depend on how a map hashes.
     paused: Mutex<BTreeMap<Route, Pause>>,
     changed: Notify,
@@ -96,6 +98,9 @@ pub(super) struct PausedRoutes {
 #[derive(Debug)]
 struct Pause {
     since: Instant,
+    /// Since when it has been in trouble while others were not, and how long it was before.
+    alone_since: Option<Instant>,
+    alone_before: Duration,
     /// When it may be tried again.
     until: Instant,
     /// How often it was paused in a row.
@@ -113,6 +118,20 @@ struct Pause {
 }
 
 impl Pause {
+    /// Takes in whether it shares its trouble with all others. An outage is nobody's fault, and its time counts for nothing.
+    fn note_outage(&mut self, now: Instant, outage: bool) {
+        match self.alone_since.take() {
+            Some(since) if outage => self.alone_before += now - since,
+            since if !outage => self.alone_since = since.or(Some(now)),
+            _ => {}
+        }
+    }
+
+    /// Returns how long it has been in trouble while others were not.
+    fn alone(&self) -> Duration {
+        self.alone_before + self.alone_since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
     fn is_due(&self, lane: Lane, now: Instant) -> bool {
         self.due_at(lane).is_some_and(|at| at <= now)
     }
@@ -128,8 +147,15 @@ impl Pause {
 }
 
 impl PausedRoutes {
-    pub(super) fn new(backoff: Backoff, timeout: Duration) -> Self {
-        Self { backoff, timeout, paused: Mutex::default(), changed: Notify::new(), works_again: Notify::new() }
+    pub(super) fn new(backoff: Backoff, timeout: Duration, given_up_after: Option<Duration>) -> Self {
+        let (changed, works_again) = (Notify::new(), Notify::new());
+        Self { backoff, timeout, given_up_after, paused: Mutex::default(), changed, works_again }
+    }
+
+    /// Says whether the route of `event` has taken nothing for so long, while others did, that nobody waits for it any more.
+    pub(super) fn given_up(&self, event: &Event) -> bool {
+        let Some(after) = self.given_up_after else { return false };
+        self.lock().get(&Route::of(event)).is_some_and(|pause| pause.alone() >= after)
     }
 
     /// Lists the routes that claims leave out.
@@ -211,6 +237,8 @@ impl PausedRoutes {
         let left_out = count < LEFT_OUT_MAX;
         let pause = paused.entry(route).or_insert(Pause {
             since: now,
+            alone_since: None,
+            alone_before: Duration::ZERO,
             until: now,
             times: 0,
             left_out,
@@ -220,6 +248,7 @@ impl PausedRoutes {
             absent: 0,
         });
         pause.left_out |= left_out;
+        pause.note_outage(now, failed.outage);
         // The tries of many must not take more than those of a few.
         let backoff = self.backoff.after(pause.times) * (1 + count as u32 / FEW);
         let rested = pause.rest(now, failed, backoff);
@@ -345,7 +374,27 @@ pub(super) mod tests {
     }
 
     fn routes() -> PausedRoutes {
-        PausedRoutes::new(Backoff { initial: SECOND, max: 4 * SECOND }, 5 * SECOND)
+        PausedRoutes::new(Backoff { initial: SECOND, max: 4 * SECOND }, 5 * SECOND, Some(10 * SECOND))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_route_is_given_up_after_it_alone_took_nothing_for_so_long() {
+        let routes = routes();
+        assert!(!routes.given_up(&event(1)), "nothing is wrong with it");
+        routes.pause(route(1), QUICK);
+        tokio::time::advance(6 * SECOND).await;
+        assert!(!routes.given_up(&event(1)));
+        routes.pause(route(1), Failed { outage: true, ..QUICK });
+        tokio::time::advance(100 * SECOND).await;
+        assert!(!routes.given_up(&event(1)), "an outage of all is not its own trouble");
+        routes.pause(route(1), QUICK);
+        tokio::time::advance(3 * SECOND).await;
+        assert!(!routes.given_up(&event(1)));
+        tokio::time::advance(SECOND).await;
+        assert!(routes.given_up(&event(1)) && !routes.given_up(&event(2)));
+        routes.took(&event(1), SECOND);
+        routes.pause(route(1), QUICK);
+        assert!(!routes.given_up(&event(1)), "it worked in between");
     }
 
     #[tokio::test(start_paused = true)]

@@ -222,7 +222,7 @@ impl Telemetry {
         });
     }
 
-    pub(crate) fn rejected(&self, event: &Event, error: &BusError, retry_in: Duration) {
+    pub(crate) fn charged(&self, event: &Event, error: &BusError, retry_in: Duration) {
         warn!(
             event_id = %event.id,
             topic = event.topic,
@@ -231,7 +231,7 @@ impl Telemetry {
             attempt = event.attempt_count.saturating_add(1),
             retry_in_seconds = retry_in.as_secs_f64(),
             error = error.chain(),
-            "event rejected",
+            "event not published: an attempt is counted",
         );
         self.update(|progress| progress.charged += 1);
     }

@@ -5,9 +5,11 @@
 //! `POSTGRES_DSN` and a credentials file beside a login in the URL (which goes first is part of their help), a payload that
 //! may be larger than a batch (one event is taken whatever its size), the settings of spans while spans are off.
 
+use gamemesh_outbox::relay::Charge;
+
 use super::general::{
-    ADMIN_TOKEN, BATCH_SIZE, BATCH_SIZE_MAX, DRAIN_TIMEOUT, HTTP_HOSTS, OTEL_SAMPLER, OTEL_SAMPLER_ARG,
-    PUBLISH_TIMEOUT, RETRY_BACKOFF, RETRY_BACKOFF_MAX, WORKERS, WORKERS_MAX,
+    ADMIN_TOKEN, BATCH_SIZE, BATCH_SIZE_MAX, CHARGE, CHARGE_ROUTES_AFTER, DRAIN_TIMEOUT, HTTP_HOSTS, MAX_ATTEMPTS,
+    OTEL_SAMPLER, OTEL_SAMPLER_ARG, PUBLISH_TIMEOUT, RETRY_BACKOFF, RETRY_BACKOFF_MAX, WORKERS, WORKERS_MAX,
 };
 use crate::settings::Setting;
 use crate::settings::contradictions::Consequence::{Refused, Told};
@@ -34,6 +36,18 @@ pub(super) static CONTRADICTIONS: &[Contradiction] = &[
         expected: "the first to be at most the second, and so many are used: each is a database connection",
         consequence: Told,
         found: |values, _| values.get(&WORKERS) > values.get(&WORKERS_MAX),
+    },
+    Contradiction {
+        settings: [CHARGE_ROUTES_AFTER.about.env, MAX_ATTEMPTS.about.env],
+        expected: "a maximum beside the time: without one what is counted sets nothing aside",
+        consequence: Told,
+        found: |values, relay| is_chosen(values, &CHARGE_ROUTES_AFTER) && relay.attempts_max == 0,
+    },
+    Contradiction {
+        settings: [CHARGE_ROUTES_AFTER.about.env, CHARGE.about.env],
+        expected: "only one of them: with all, every failed publish counts from the first on",
+        consequence: Told,
+        found: |values, relay| is_chosen(values, &CHARGE_ROUTES_AFTER) && relay.charge == Charge::All,
     },
     Contradiction {
         settings: [DRAIN_TIMEOUT.about.env, PUBLISH_TIMEOUT.about.env],

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gamemesh_outbox::relay::Charge;
 use gamemesh_outbox::store::OnPublished;
 
 use crate::adapters::{self, EarlierMeaning, Named};
@@ -67,8 +68,20 @@ settings! {
         env: "OUTBOX_MAX_ATTEMPTS", key: "outbox.max_attempts", default: Some("0"),
         expected: "a whole number from 0 to 1000000",
         help: "Failed attempts after which an event is set aside as FAILED. 0 retries for ever. An outage of the bus is \
-               not an attempt.";
+               no attempt, unless OUTBOX_CHARGE says so.";
         parse: |text| whole(text, 0..=1_000_000), earlier: true,
+    }
+    CHARGE: Charge {
+        env: "OUTBOX_CHARGE", key: "outbox.charge", default: Some("rejected"), expected: "rejected or all",
+        help: "Which failed publishes count as attempts: those that are the event's own fault, or all, as the earlier relay \
+               counts. With all and a maximum, an outage of the bus sets events aside (docs/outbox.md compares the two).";
+        parse: |text| choice(text, &[("rejected", Charge::Rejected), ("all", Charge::All)]),
+    }
+    CHARGE_ROUTES_AFTER: Duration {
+        env: "OUTBOX_CHARGE_ROUTES_AFTER", key: "outbox.charge_routes_after", default: None, expected: POSITIVE_DURATION,
+        help: "How long a topic and type may take nothing while others do, as this replica sees it, before its failed \
+               publishes count as attempts, too. Unset: for ever, and its events wait.";
+        parse: positive_duration,
     }
     PUBLISH_TIMEOUT: Duration {
         env: "OUTBOX_PUBLISH_TIMEOUT", key: "outbox.publish_timeout", default: Some("5s"), expected: POSITIVE_DURATION,

@@ -301,6 +301,8 @@ fn relay(values: &Values) -> RelayConfig {
         workers: values.get(&general::WORKERS).min(values.get(&general::WORKERS_MAX)),
         poll_interval: values.get(&general::POLL_INTERVAL),
         attempts_max: values.get(&general::MAX_ATTEMPTS),
+        charge: values.get(&general::CHARGE),
+        charge_routes_after: values.optional(&general::CHARGE_ROUTES_AFTER),
         on_published: values.get(&general::ON_PUBLISHED),
         publish_timeout: values.get(&general::PUBLISH_TIMEOUT),
         retry: Backoff { initial: retry_initial, max: retry_max },

@@ -51,18 +51,26 @@ fn miscounted(index: &Index<'_>, life: &Life<'_>, step: &Step<'_>) -> Option<Str
     })
 }
 
-/// Each charge needs a claim of its own in which the bus rejected the event, and only poison is rejected.
+/// Each charge needs a claim of its own in which the bus rejected the event, and only poison is rejected; or one in which the
+/// bus did not acknowledge it, where the relays charge for all that.
 fn charged_for_its_own_fault(index: &Index<'_>, life: &Life<'_>, findings: &mut Findings) {
     let mut sends: Vec<Sent<'_, '_>> = index.sends(life).collect();
     for step in life.steps().filter(Step::is_charge) {
         let at = step.change.at;
-        let cause = sends.iter().position(|sent| sent.justifies(SettleKind::Charged, at, index.tolerance()));
+        let charges_all = index.configurations(at).iter().any(|configuration| configuration.charges_all);
+        let failed = |sent: &Sent<'_, '_>| charges_all && sent.is_failed();
+        let cause = sends.iter().position(|sent| {
+            sent.settled_as(SettleKind::Charged, at, index.tolerance()) && (sent.is_rejected() || failed(sent))
+        });
         let Some(cause) = cause else {
             findings
                 .of(Rule::I7, life.id, || format!("charged without a receipt that rejects it{}", during(index, at)));
             continue;
         };
-        sends.remove(cause);
+        let rejected = sends.remove(cause).is_rejected();
+        if !rejected {
+            continue;
+        }
         if life.inserted.is_some_and(|(_, inserted)| !inserted.poison) {
             findings.of(Rule::I7, life.id, || format!("charged, and nothing is wrong with it{}", during(index, at)));
         }

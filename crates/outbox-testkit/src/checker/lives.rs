@@ -241,9 +241,26 @@ impl Sent<'_, '_> {
     pub(super) fn justifies(&self, outcome: SettleKind, at: Nanos, tolerance: Nanos) -> bool {
         let receipt_fits = match outcome {
             SettleKind::Published => self.receipt.is_some_and(ReceiptKind::is_ack),
-            SettleKind::Charged => self.receipt == Some(ReceiptKind::Rejected),
+            // Which failures are charged is another rule's business.
+            SettleKind::Charged => self.is_failed(),
             SettleKind::Deferred | SettleKind::Withheld | SettleKind::Released => true,
         };
-        receipt_fits && self.outcome == Some(outcome) && self.claim.may_have_committed(at, tolerance)
+        receipt_fits && self.settled_as(outcome, at, tolerance)
+    }
+
+    /// Says whether it ended in `outcome`, and may be what was committed at that time.
+    pub(super) fn settled_as(&self, outcome: SettleKind, at: Nanos, tolerance: Nanos) -> bool {
+        self.outcome == Some(outcome) && self.claim.may_have_committed(at, tolerance)
+    }
+
+    /// Says whether the bus rejected the event.
+    pub(super) fn is_rejected(&self) -> bool {
+        self.receipt == Some(ReceiptKind::Rejected)
+    }
+
+    /// Says whether it was tried, and not acknowledged.
+    pub(super) fn is_failed(&self) -> bool {
+        use ReceiptKind::{NoRoute, Rejected, Unavailable, Unknown};
+        matches!(self.receipt, Some(NoRoute | Rejected | Unavailable | Unknown))
     }
 }

@@ -27,6 +27,7 @@ met! {
     HalfBrokenRun "runs in which one replica stays cut off from the bus",
     MarkMode "runs that mark",
     DeleteMode "runs that delete",
+    ChargingAll "runs that charge every failed publish",
     NoMaximum "runs that never set aside",
     Pruning "runs that prune",
     Deduplicating "runs on a bus that drops copies",

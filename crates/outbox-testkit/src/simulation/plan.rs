@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use gamemesh_outbox::relay::{Backoff, RelayConfig};
+use gamemesh_outbox::relay::{Backoff, Charge, RelayConfig};
 use gamemesh_outbox::store::OnPublished;
 use gamemesh_outbox::validate::Validator;
 
@@ -45,18 +45,20 @@ pub(super) struct Policy {
     /// Which one it is, counted from 0.
     pub number: u32,
     pub attempts_max: u32,
+    pub charge: Charge,
     pub on_published: OnPublished,
     pub retention: Option<Duration>,
 }
 
 impl Policy {
     fn draw(dice: &Dice, number: u32, attempts_max: &[u32]) -> Self {
-        Self {
-            number,
-            attempts_max: dice.pick(attempts_max),
-            on_published: dice.pick(&[OnPublished::Mark, OnPublished::Mark, OnPublished::Delete]),
-            retention: dice.chance(600).then(|| dice.millis(500..=8_000)),
-        }
+        let attempts_max = dice.pick(attempts_max);
+        let on_published = dice.pick(&[OnPublished::Mark, OnPublished::Mark, OnPublished::Delete]);
+        let retention = dice.chance(600).then(|| dice.millis(500..=8_000));
+        // Not one more throw: the other seeds show what they showed before there was a choice.
+        let charges_all = retention.is_some_and(|retention| retention.as_millis() % 4 == 3);
+        let charge = if charges_all { Charge::All } else { Charge::Rejected };
+        Self { number, attempts_max, charge, on_published, retention }
     }
 
     /// Draws what comes after it. A maximum stays one, or poison would never be at rest.
@@ -90,6 +92,8 @@ impl Plan {
                 workers: dice.pick(&[1, 1, 2, 4]),
                 poll_interval,
                 attempts_max: policy.attempts_max,
+                charge: policy.charge,
+                charge_routes_after: None,
                 on_published: policy.on_published,
                 publish_timeout,
                 retry,
@@ -123,8 +127,8 @@ impl Plan {
 
     /// The relay's configuration of one replica.
     pub(super) fn replica(&self, number: usize, policy: Policy) -> RelayConfig {
-        let Policy { attempts_max, on_published, .. } = policy;
-        RelayConfig { attempts_max, on_published, ..self.replicas[number].clone() }
+        let Policy { attempts_max, charge, on_published, .. } = policy;
+        RelayConfig { attempts_max, charge, on_published, ..self.replicas[number].clone() }
     }
 
     pub(super) fn publish_timeout(&self) -> Duration {
@@ -139,6 +143,7 @@ impl Plan {
     pub(super) fn configuration(&self, policy: Policy) -> Configuration {
         Configuration {
             attempts_max: policy.attempts_max,
+            charges_all: policy.charge == Charge::All,
             on_published: policy.on_published,
             retention: policy.retention.map(nanos),
             retry_max: nanos(self.replicas[0].retry.max),
@@ -155,6 +160,7 @@ impl Plan {
             (Met::HalfBrokenRun, self.half_broken),
             (Met::MarkMode, self.policy.on_published == OnPublished::Mark),
             (Met::DeleteMode, self.policy.on_published == OnPublished::Delete),
+            (Met::ChargingAll, self.policy.charge == Charge::All),
             (Met::NoMaximum, self.policy.attempts_max == 0),
             (Met::Pruning, self.policy.retention.is_some()),
             (Met::Deduplicating, !self.duplicate_window.is_zero()),

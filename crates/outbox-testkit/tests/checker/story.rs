@@ -36,6 +36,7 @@ impl Story {
     pub(crate) fn new() -> Self {
         let configuration = Configuration {
             attempts_max: 2,
+            charges_all: false,
             on_published: OnPublished::Mark,
             retention: Some(10 * SECOND),
             retry_max: 4 * SECOND,

@@ -151,9 +151,10 @@ fn relay_record() -> impl Strategy<Value = RelayRecord> {
 
 fn configuration() -> impl Strategy<Value = Configuration> {
     let on_published = select(vec![OnPublished::Mark, OnPublished::Delete]);
-    (any::<u32>(), on_published, of(any::<u64>()), any::<[u64; 2]>()).prop_map(
-        |(attempts_max, on_published, retention, [retry_max, settle_max])| Configuration {
+    (any::<u32>(), any::<bool>(), on_published, of(any::<u64>()), any::<[u64; 2]>()).prop_map(
+        |(attempts_max, charges_all, on_published, retention, [retry_max, settle_max])| Configuration {
             attempts_max,
+            charges_all,
             on_published,
             retention,
             retry_max,

@@ -32,6 +32,9 @@ pub struct Facts {
 pub struct Configuration {
     /// Charged attempts after which an event is FAILED; 0: never.
     pub attempts_max: u32,
+    /// Whether every failed publish is charged, instead of those that are the event's own fault.
+    #[serde(default)]
+    pub charges_all: bool,
     /// What becomes of an acknowledged event's row.
     pub on_published: OnPublished,
     /// How long published rows are kept, nanoseconds; `None` if nothing prunes.
