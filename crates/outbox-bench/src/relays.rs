@@ -166,7 +166,7 @@ async fn endpoints(lines: &mut Lines<BufReader<ChildStderr>>, complaints: &Mutex
     while let Ok(Some(line)) = lines.next_line().await {
         note(&line, complaints);
         let Ok(line) = serde_json::from_str::<Value>(&line) else { continue };
-        if line["message"] == "endpoints served" {
+        if line["msg"] == "endpoints served" {
             return format!("http://{}", line["address"].as_str()?).parse().ok();
         }
     }
@@ -189,7 +189,7 @@ async fn listen(mut lines: Lines<BufReader<ChildStderr>>, complaints: Arc<Mutex<
 }
 
 fn note(line: &str, complaints: &Mutex<VecDeque<String>>) {
-    let harmless = serde_json::from_str::<Value>(line).is_ok_and(|line| line["level"] == "INFO");
+    let harmless = serde_json::from_str::<Value>(line).is_ok_and(|line| line["level"] == "info");
     if harmless {
         return;
     }

@@ -191,5 +191,5 @@ async fn nothing_is_logged_where_all_is_well_unless_it_is_asked_for() {
     assert_eq!(logged("status", &[("OUTBOX_LOG_FORMAT", "json")]), "");
     let json = logged("status", &[("LOG_LEVEL", "info"), ("OUTBOX_LOG_FORMAT", "json")]);
     let lines = json.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    assert!(lines.map(|mut line| line["level"].take()).any(|level| level == "INFO"), "{json}");
+    assert!(lines.map(|mut line| line["level"].take()).any(|level| level == "info"), "{json}");
 }

@@ -1,5 +1,6 @@
 //! Logs to standard error, and spans to a collector when they are wanted.
 
+mod json;
 mod repeats;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -14,6 +15,7 @@ use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriter};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Layer, fmt};
 
+use self::json::JsonLines;
 use self::repeats::{Repeats, left_out};
 use crate::config::{Config, LogSettings, OtelSettings};
 use crate::log_writer::LogWriter;
@@ -38,12 +40,15 @@ pub(crate) enum Logger<'a> {
 
 /// Starts logging and, if wanted, tracing. What is returned flushes the spans at the end.
 pub(crate) fn start(logger: Logger<'_>, log: &LogSettings, otel: &OtelSettings) -> Result<Tracing, CommandError> {
-    let format = format(logger, log);
+    let format = format(logger, log, &otel.service_name);
     let (tracing, writer) = match logger {
         Logger::Relay(telemetry) => {
             let writer = LogWriter::to_stderr(telemetry);
             let writer = writer.map_err(|error| CommandError::failure("cannot write a log", error))?;
-            (otlp::start(otel, telemetry)?, BoxMakeWriter::new(Lines { writer, format, repeats: Repeats::default() }))
+            (
+                otlp::start(otel, telemetry)?,
+                BoxMakeWriter::new(Lines { writer, format: format.clone(), repeats: Repeats::default() }),
+            )
         }
         Logger::Command => (otlp::start(otel, &Telemetry::new(&otel.service_name))?, BoxMakeWriter::new(io::stderr)),
     };
@@ -54,15 +59,19 @@ pub(crate) fn start(logger: Logger<'_>, log: &LogSettings, otel: &OtelSettings) 
     Ok(tracing)
 }
 
-fn format(logger: Logger<'_>, log: &LogSettings) -> LogFormat {
+/// What lines look like: of JSON, how they are written.
+type Format = Option<JsonLines>;
+
+fn format(logger: Logger<'_>, log: &LogSettings, service: &str) -> Format {
     let for_a_machine = matches!(logger, Logger::Relay(_)) && !io::stderr().is_terminal();
-    log.format.unwrap_or(if for_a_machine { LogFormat::Json } else { LogFormat::Text })
+    let format = log.format.unwrap_or(if for_a_machine { LogFormat::Json } else { LogFormat::Text });
+    (format == LogFormat::Json).then(|| JsonLines::of(service))
 }
 
 fn lines<S>(
     logger: Logger<'_>,
     log: &LogSettings,
-    format: LogFormat,
+    format: Format,
     writer: BoxMakeWriter,
 ) -> Box<dyn Layer<S> + Send + Sync>
 where
@@ -81,8 +90,8 @@ where
     let terminal = io::stderr().is_terminal();
     let lines = fmt::layer().with_writer(writer);
     match format {
-        LogFormat::Text => lines.with_ansi(terminal).with_filter(filter).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
+        None => lines.with_ansi(terminal).with_filter(filter).boxed(),
+        Some(json) => lines.event_format(json).with_filter(filter).boxed(),
     }
 }
 
@@ -94,7 +103,7 @@ pub fn start_for_command(config: &Config) -> Result<Tracing, CommandError> {
 /// Gives each event's line to the writer.
 struct Lines {
     writer: LogWriter,
-    format: LogFormat,
+    format: Format,
     repeats: Repeats,
 }
 
@@ -122,7 +131,7 @@ impl<'a> MakeWriter<'a> for Lines {
         }
         let admitted = self.repeats.admit(metadata.callsite(), Instant::now());
         if let Some(lines @ 1..) = admitted {
-            self.writer.push(left_out(self.format, metadata, lines).as_bytes());
+            self.writer.push(left_out(self.format.as_ref(), metadata, lines).as_bytes());
         }
         Line { repeated: admitted.is_none(), ..self.make_writer() }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tracing::Metadata;
 use tracing::callsite::Identifier;
 
-use crate::settings::types::LogFormat;
+use super::json::JsonLines;
 
 /// Lines of one place in the code that are written in a [`SPAN`].
 const REPEATED_MAX: u32 = 100;
@@ -41,21 +41,14 @@ impl Repeats {
 }
 
 /// Writes the line that says how many were left out. Not an event: it stands right before the next line of its kind.
-pub(super) fn left_out(format: LogFormat, metadata: &Metadata<'_>, lines: u64) -> String {
+pub(super) fn left_out(json: Option<&JsonLines>, metadata: &Metadata<'_>, lines: u64) -> String {
     const MESSAGE: &str = "lines like the next one were left out";
-    let (now, level, target) = (jiff::Timestamp::now(), metadata.level(), metadata.target());
-    match format {
-        LogFormat::Text => format!("{now:.6} {level:>5} {target}: {MESSAGE} lines={lines}\n"),
-        LogFormat::Json => {
-            let line = serde_json::json!({
-                "timestamp": format!("{now:.6}"),
-                "level": level.as_str(),
-                "message": MESSAGE,
-                "lines": lines,
-                "target": target,
-            });
-            format!("{line}\n")
+    match json {
+        None => {
+            let (now, level, target) = (jiff::Timestamp::now(), metadata.level(), metadata.target());
+            format!("{now:.6} {level:>5} {target}: {MESSAGE} lines={lines}\n")
         }
+        Some(json) => json.line(metadata, MESSAGE, |fields| fields.entry("lines", &lines)),
     }
 }
 
@@ -92,8 +85,9 @@ mod tests {
     #[test]
     fn what_was_left_out_is_told_in_the_format_of_the_log() {
         let metadata = callsite().metadata();
-        let json: serde_json::Value = serde_json::from_str(&left_out(LogFormat::Json, metadata, 7)).unwrap();
-        assert_eq!((&json["lines"], &json["level"]), (&7.into(), &metadata.level().as_str().into()));
-        assert!(left_out(LogFormat::Text, metadata, 7).ends_with("lines like the next one were left out lines=7\n"));
+        let lines = JsonLines::of("shop");
+        let json: serde_json::Value = serde_json::from_str(&left_out(Some(&lines), metadata, 7)).unwrap();
+        assert_eq!((&json["lines"], &json["service"]), (&7.into(), &"shop".into()));
+        assert!(left_out(None, metadata, 7).ends_with("lines like the next one were left out lines=7\n"));
     }
 }

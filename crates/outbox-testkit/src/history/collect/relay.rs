@@ -23,8 +23,8 @@ pub const TARGET: &str = "gamemesh_outbox::history";
 #[serde(default)]
 struct Said {
     target: String,
-    timestamp: String,
-    message: String,
+    ts: String,
+    msg: String,
     relay: String,
     claim: u64,
     took_ns: u64,
@@ -39,7 +39,7 @@ struct Said {
 impl Said {
     fn event(&self) -> Result<RelayEvent> {
         let claim = self.claim;
-        Ok(match self.message.as_str() {
+        Ok(match self.msg.as_str() {
             "started" => RelayEvent::Started,
             "claimed" => RelayEvent::Claimed { claim, took: self.took_ns, ids: list(&self.ids)? },
             "sending" => RelayEvent::Sending { claim },
@@ -90,7 +90,7 @@ pub fn log_line(line: &str) -> Result<Option<(Nanos, RelayEvent)>> {
     if said.target != TARGET {
         return Ok(None);
     }
-    let timestamp: Timestamp = said.timestamp.parse().with_context(|| format!("timestamp in {line:?}"))?;
+    let timestamp: Timestamp = said.ts.parse().with_context(|| format!("timestamp in {line:?}"))?;
     let at = Nanos::try_from(timestamp.as_nanosecond()).context("a time before 1970")?;
     Ok(Some((at, said.event().with_context(|| line.to_owned())?)))
 }
@@ -183,7 +183,7 @@ impl Visit for Said {
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let text = match field.name() {
-            "message" => &mut self.message,
+            "message" => &mut self.msg,
             "relay" => &mut self.relay,
             "ids" => &mut self.ids,
             "receipts" => &mut self.receipts,
