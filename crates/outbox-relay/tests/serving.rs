@@ -12,19 +12,42 @@ use crate::program::{Relay, run, sqlite, transcript};
 fn a_disabled_relay_serves_its_endpoints_and_stops_cleanly() {
     let mut relay = Relay::start(&[("OUTBOX_ENABLED", "false"), ("OTEL_SERVICE_NAME", "shop")]);
     relay.wait_for_log("idle");
-    assert!(relay.get("/healthz").0.starts_with("HTTP/1.1 200"));
+    let (head, body) = relay.get("/healthz");
+    assert!(head.starts_with("HTTP/1.1 200") && head.contains("content-type: application/json"), "{head}");
+    assert_eq!(body, r#"{"status":"ok","service":"shop"}"#, "as the earlier relay answers");
     let (head, body) = relay.get("/readyz");
     assert!(head.starts_with("HTTP/1.1 200") && body.contains("disabled"), "{head}\n{body}");
     let (head, metrics) = relay.get("/metrics");
-    assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
+    assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
     for name in ["events_published", "events_dead_lettered", "publish_failures"] {
         let line = format!("gamemesh_outbox_{name}_total{{service=\"shop\"}} 0\n");
         assert!(metrics.contains(&line), "expected {line} in\n{metrics}");
     }
-    assert!(metrics.ends_with("# EOF\n"));
     assert!(relay.get("/nowhere").0.starts_with("HTTP/1.1 404"));
     relay.signal(Signal::SIGTERM);
     assert_eq!(relay.exit_code(), Some(0));
+}
+
+#[test]
+fn requests_are_counted_by_the_template_of_their_route() {
+    let relay = Relay::start(&[("OUTBOX_ENABLED", "false")]);
+    for id in ["0192f0c1-0000-7000-8000-000000000001", "0192f0c1-0000-7000-8000-000000000002", "none"] {
+        relay.get(&format!("/api/v1/dead-letters/{id}"));
+    }
+    relay.get("/healthz");
+    relay.get("/made/up");
+    let metrics = relay.get("/metrics").1;
+    let of = |name: &str, path: &str| {
+        let start = format!("gamemesh_http_{name}{{service=\"outbox-relay\",method=\"GET\",path=\"{path}\"");
+        let lines = metrics.lines().filter(|line| line.starts_with(&start));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum::<u64>()
+    };
+    assert_eq!(of("requests_total", "/api/v1/dead-letters/{id}"), 3, "{metrics}");
+    assert_eq!(of("errors_total", "/api/v1/dead-letters/{id}"), 3, "{metrics}");
+    assert_eq!((of("requests_total", "/healthz"), of("errors_total", "/healthz")), (1, 0), "{metrics}");
+    assert_eq!((of("requests_total", "other"), of("errors_total", "other")), (1, 1), "{metrics}");
+    assert_eq!(of("request_duration_seconds_count", "/api/v1/dead-letters/{id}"), 3, "{metrics}");
+    assert!(!metrics.contains("0192f0c1") && !metrics.contains("made"), "{metrics}");
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub struct Terms {
     pub laggard: Duration,
     /// Says whether other batches were answered since then.
     pub others_answered: Option<Arc<dyn Fn(Instant) -> bool + Send + Sync>>,
+    /// Is told how long each answer took.
+    pub told: Option<Arc<dyn Fn(Duration) + Send + Sync>>,
 }
 
 impl fmt::Debug for Terms {
@@ -37,7 +39,7 @@ impl Terms {
     /// Waits for `silence` and makes no difference between events.
     pub fn of(silence: Duration) -> Self {
         let ends_in = Duration::from_secs(3600);
-        Self { silence, pace: u64::MAX, ahead: 0, ends_in, laggard: silence, others_answered: None }
+        Self { silence, pace: u64::MAX, ahead: 0, ends_in, laggard: silence, others_answered: None, told: None }
     }
 }
 
@@ -120,7 +122,11 @@ impl Patience {
         waiting.acknowledged |= acknowledged;
         heard.first.get_or_insert(now);
         heard.last = Some(now);
+        let took = now - heard.began;
         drop(heard);
+        if let Some(told) = &self.terms.told {
+            told(took);
+        }
         if sooner {
             self.changed.notify_waiters();
         }

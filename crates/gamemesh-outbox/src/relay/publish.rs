@@ -12,6 +12,7 @@ use crate::bus::{BusError, BusErrorKind, Patience, Receipt, Terms};
 use crate::carrier::{inject_carrier, resume_from_carrier};
 use crate::event::Event;
 use crate::store::Route;
+use crate::telemetry::Answered;
 
 /// A route that says nothing is waited for so many times as long as the slowest of its answers lately.
 const LAGGARD_ANSWERS: u32 = 10;
@@ -41,13 +42,15 @@ impl Inner {
         let started = Instant::now();
         let ahead = batch.flight.load(size.bytes);
         let awaited = batch.tried.lane().is_none().then(|| self.well.await_answer(routes.clone()));
-        let terms = self.terms(batch, routes, ahead);
+        let answered = Arc::new(Answered::default());
+        let terms = Terms { told: Some(self.telemetry.times_of(&answered)), ..self.terms(batch, routes, ahead) };
         let in_flight = self.telemetry.in_flight(&batch.history, size.events as usize);
         let publishing = (size.events > 0).then(|| self.telemetry.publishing());
         let (receipts, answers) = self.send_chosen(terms, stopping, fates, &mut batch.events).await;
         drop((in_flight, awaited, publishing));
         let took = started.elapsed();
-        self.telemetry.published(&batch.history, took, &batch.events, &receipts);
+        self.telemetry.unanswered(&answered, size.events, took);
+        self.telemetry.published(&batch.history, &batch.events, &receipts);
         Sent { receipts, took, size, answers }
     }
 
@@ -108,6 +111,7 @@ impl Inner {
             // Who tries a route that is in trouble is there to wait for it.
             laggard: if patient { batch.publish_within } else { self.config.laggard().max(LAGGARD_ANSWERS * known) },
             others_answered: (!patient).then_some(others_answered),
+            told: None,
         }
     }
 

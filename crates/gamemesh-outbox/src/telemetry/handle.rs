@@ -1,11 +1,12 @@
 //! What the relay holds of a metric to observe with. The type of a handle decides what kind of metric it is.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
@@ -23,6 +24,9 @@ pub(super) trait Handle {
 
 /// Seconds, with fractions.
 pub(super) type Seconds = Gauge<f64, AtomicU64>;
+
+/// A total that somebody else counts.
+pub(super) type Total = Counter<f64, AtomicU64>;
 
 /// A counter for each value of one label.
 #[derive(Debug)]
@@ -45,6 +49,38 @@ pub(super) struct GaugeByName {
     gauges: Family<[(&'static str, String); 1], Gauge>,
 }
 
+/// A counter for each combination of names of a few labels, of the first ones that are met; all further ones are [`OTHER`]
+/// together. None ever goes again: a counter that does is taken for one that began anew.
+#[derive(Debug)]
+pub(super) struct CounterByNames {
+    counters: Family<Names, Counter>,
+    known: Known,
+}
+
+/// The same with histograms.
+#[derive(Debug)]
+pub(super) struct HistogramByNames {
+    histograms: Family<Names, Histogram, MakeHistogram>,
+    known: Known,
+}
+
+/// A name for each of some labels.
+type Names = Vec<(&'static str, String)>;
+
+/// The combinations of names that have a series of their own.
+#[derive(Debug)]
+struct Known {
+    labels: &'static [Label],
+    met: Mutex<BTreeSet<Vec<String>>>,
+}
+
+/// Makes histograms with these buckets.
+#[derive(Clone, Debug)]
+struct MakeHistogram(&'static [f64]);
+
+/// The most combinations of names that have a series of their own.
+const COMBINATIONS_MAX: usize = 100;
+
 /// The most names of a [`GaugeByName`]: each is a series, and a monitoring system keeps all that it ever saw.
 const NAMES_MAX: usize = 20;
 /// What stands for the names past those.
@@ -61,6 +97,49 @@ impl CounterBy {
     pub(super) fn inc_by(&self, value: &'static str, count: u64) {
         self.counters.get_or_create(&[(self.label, value)]).inc_by(count);
     }
+}
+
+impl CounterByNames {
+    pub(super) fn inc_by<const LABELS: usize>(&self, names: [&str; LABELS], count: u64) {
+        self.counters.get_or_create(&self.known.named(&names)).inc_by(count);
+    }
+}
+
+impl HistogramByNames {
+    pub(super) fn observe<const LABELS: usize>(&self, names: [&str; LABELS], seconds: f64) {
+        self.histograms.get_or_create(&self.known.named(&names)).observe(seconds);
+    }
+}
+
+impl Known {
+    /// Returns the labels of the series for `names`. A label whose values are known has the only one that there is also
+    /// where the others are [`OTHER`].
+    fn named(&self, names: &[&str]) -> Names {
+        let mut met = self.met.lock().expect("no code panics while it holds the lock");
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let known = met.contains(&names) || met.len() < COMBINATIONS_MAX && met.insert(names.clone());
+        if known { self.labels.iter().map(|label| label.name).zip(names).collect() } else { self.other() }
+    }
+
+    fn other(&self) -> Names {
+        let other = |label: &Label| (label.name, label.values.first().copied().unwrap_or(OTHER).to_owned());
+        self.labels.iter().map(other).collect()
+    }
+
+    fn of(about: &About) -> Self {
+        Self { labels: about.labels, met: Mutex::default() }
+    }
+}
+
+impl MetricConstructor<Histogram> for MakeHistogram {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(self.0.iter().copied())
+    }
+}
+
+/// Shows `total`, which somebody else counts and which never falls.
+pub(super) fn show(counter: &Total, total: f64) {
+    counter.inner().store(total.to_bits(), Ordering::Relaxed);
 }
 
 impl GaugeBy {
@@ -120,6 +199,37 @@ impl Handle for CounterBy {
         let by = Self { label: label.name, counters: registered(Family::default(), about, registry) };
         label.values.iter().for_each(|value| by.inc_by(value, 0));
         by
+    }
+}
+
+impl Handle for CounterByNames {
+    const KIND: Kind = Kind::Counter;
+
+    /// Makes the counter of all others at 0, so that a query finds something before the first name is met.
+    fn register(about: &About, registry: &mut Registry) -> Self {
+        let by = Self { counters: registered(Family::default(), about, registry), known: Known::of(about) };
+        drop(by.counters.get_or_create(&by.known.other()));
+        by
+    }
+}
+
+impl Handle for HistogramByNames {
+    const KIND: Kind = Kind::Histogram;
+
+    /// Makes the histogram of all others, without observations.
+    fn register(about: &About, registry: &mut Registry) -> Self {
+        let histograms = Family::new_with_constructor(MakeHistogram(about.buckets));
+        let by = Self { histograms: registered(histograms, about, registry), known: Known::of(about) };
+        drop(by.histograms.get_or_create(&by.known.other()));
+        by
+    }
+}
+
+impl Handle for Total {
+    const KIND: Kind = Kind::Counter;
+
+    fn register(about: &About, registry: &mut Registry) -> Self {
+        registered(Self::default(), about, registry)
     }
 }
 
@@ -184,6 +294,33 @@ impl Handle for Histogram {
 mod tests {
     use super::super::about::{Label, Scope};
     use super::*;
+
+    #[test]
+    fn combinations_past_the_first_ones_are_one_series_and_none_ever_goes() {
+        let labels = &[Label { name: "topic", values: &[] }, Label { name: "stage", values: &["publish"] }];
+        let about = About {
+            name: "test",
+            kind: Kind::Counter,
+            scope: Scope::Replica,
+            labels,
+            buckets: &[],
+            help: "",
+            answers: "",
+        };
+        let mut registry = Registry::default();
+        let by = CounterByNames::register(&about, &mut registry);
+        for _ in 0..2 {
+            for number in 0..COMBINATIONS_MAX + 5 {
+                by.inc_by([&format!("topic{number:03}"), "publish"], 3);
+            }
+        }
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert_eq!(text.lines().filter(|line| line.starts_with("test_total{")).count(), COMBINATIONS_MAX + 1);
+        assert!(text.contains("test_total{topic=\"topic000\",stage=\"publish\"} 6\n"), "{text}");
+        assert!(text.contains("test_total{topic=\"topic099\",stage=\"publish\"} 6\n"), "{text}");
+        assert!(text.contains("test_total{topic=\"other\",stage=\"publish\"} 30\n"), "{text}");
+    }
 
     #[test]
     fn names_past_the_first_ones_are_one_series_and_those_of_before_are_gone() {

@@ -24,7 +24,7 @@ use std::time::Duration;
 use tracing::trace;
 use uuid::Uuid;
 
-use super::outcome;
+use super::events::outcome;
 use crate::bus::Receipt;
 use crate::event::Event;
 use crate::store::{Outcome, Settled};

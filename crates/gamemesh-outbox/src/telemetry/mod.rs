@@ -2,9 +2,12 @@
 //! it to whoever watches [`Telemetry::progress`].
 
 mod about;
+mod events;
 mod handle;
 mod history;
+mod process;
 pub mod reference;
+mod text;
 mod told;
 mod verdict;
 
@@ -14,20 +17,21 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
+pub(crate) use self::events::Answered;
 use self::handle::stamp;
 pub(crate) use self::history::ClaimHistory;
 pub use self::history::HISTORY_TARGET;
 use self::history::History;
+pub use self::process::ProcessFigures;
 use self::reference::Metrics;
 pub(crate) use self::verdict::Step;
 pub use self::verdict::{Failure, Side, Standing, Verdict};
-use crate::bus::{BusError, BusErrorKind, Receipt};
+use crate::bus::{BusError, BusErrorKind};
 use crate::error_chain;
 use crate::event::Event;
 use crate::store::dead_letters::Action;
@@ -185,41 +189,6 @@ impl Telemetry {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         self.metrics().events_in_flight.inc_by(count);
         InFlight { gauge: &self.metrics().events_in_flight, count }
-    }
-
-    /// Those that were not sent have no receipt.
-    pub(crate) fn published(
-        &self,
-        claim: &ClaimHistory,
-        took: Duration,
-        events: &[Event],
-        receipts: &[Option<Receipt>],
-    ) {
-        claim.receipts(receipts);
-        let metrics = self.metrics();
-        metrics.publish_duration_seconds.observe(took.as_secs_f64());
-        let now = Timestamp::now();
-        let name = |receipt: &Option<Receipt>| receipt.as_ref().map(outcome);
-        for same in receipts.chunk_by(|one, next| name(one) == name(next)) {
-            name(&same[0]).into_iter().for_each(|name| metrics.publish_attempts.inc_by(name, same.len() as u64));
-        }
-        for (event, receipt) in events.iter().zip(receipts) {
-            if matches!(receipt, Some(Ok(_))) {
-                // Two clocks: an event from the future took no time.
-                let took = now.duration_since(event.created_at).as_secs_f64().max(0.0);
-                metrics.delivery_duration_seconds.observe(took);
-            }
-        }
-        let failures = receipts.iter().flatten().filter(|receipt| receipt.is_err()).count() as u64;
-        let duplicates = receipts.iter().flatten().flatten().filter(|ack| ack.duplicate).count() as u64;
-        metrics.publish_failures.inc_by(failures);
-        if receipts.iter().flatten().any(Result::is_ok) {
-            self.note(Side::Bus, Step::Publish, Ok(()));
-        }
-        self.update(|progress| {
-            progress.publish_failures += failures;
-            progress.duplicates += duplicates;
-        });
     }
 
     pub(crate) fn charged(&self, event: &Event, error: &BusError, retry_in: Duration) {
@@ -489,19 +458,11 @@ fn route_name(event: &Event) -> String {
     format!("{} {}", event.topic, event.event_type).trim_end().to_owned()
 }
 
-/// Names what the bus said, as the label `outcome`.
-fn outcome(receipt: &Receipt) -> &'static str {
-    match receipt {
-        Ok(ack) if ack.duplicate => "duplicate",
-        Ok(_) => "acked",
-        Err(error) => error.kind().name(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::events::outcome;
     use super::reference::{ALL, Kind};
     use super::*;
 
@@ -555,7 +516,7 @@ mod tests {
         let text = telemetry.encode_metrics();
         let labelled = text
             .lines()
-            .filter(|line| line.contains(",outcome=") || line.contains(",action=") || line.contains(",kind="));
+            .filter(|line| [",outcome=", ",action=", ",kind=", ",stage="].iter().any(|label| line.contains(label)));
         labelled.map(|line| line.split(' ').next().unwrap_or_default().to_owned()).collect()
     }
 

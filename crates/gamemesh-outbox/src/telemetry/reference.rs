@@ -8,19 +8,24 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 pub use super::about::{About, Kind, Label, Scope};
-use super::handle::{CounterBy, GaugeBy, GaugeByName, Handle, Info, Seconds};
+use super::handle::{CounterBy, CounterByNames, GaugeBy, GaugeByName, Handle, HistogramByNames, Info, Seconds, Total};
 
 /// The age past which an event is late. The alert rules call a time slice bad when the oldest due event is older, and the
 /// histogram of delivery has a bucket that ends here.
 pub const LATE_AFTER_SECONDS: f64 = 60.0;
 
+/// 1 ms to 5 s, as the earlier relay had them: quantiles are right only where both relays use the same.
+const ANSWER_BUCKETS: [f64; 11] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+
 /// 1 ms to 16 s: from one answer on a local network to past the publish timeout.
 const STEP_BUCKETS: [f64; 15] =
     [0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192, 16.384];
 
-/// Makes of each entry `gamemesh_outbox_<entry>`: what is to know about it, its handle, and its registration.
+/// Makes of each entry `gamemesh_outbox_<entry>`, or what it is `named`: what is to know about it, its handle, and its
+/// registration.
 macro_rules! metrics {
     ($($metric:ident: $handle:ty {
+        $(named: $name:literal,)?
         scope: $scope:ident,
         $(labels: $labels:expr,)?
         $(buckets: $buckets:expr,)?
@@ -29,14 +34,14 @@ macro_rules! metrics {
     })*) => {
         /// Every metric, in the order of `docs/metrics.md`.
         pub const ALL: [&About; [$($help),*].len()] = [$(&About {
-            name: concat!("gamemesh_outbox_", stringify!($metric)),
+            name: [$($name,)? concat!("gamemesh_outbox_", stringify!($metric))][0],
             kind: <$handle as Handle>::KIND,
             scope: Scope::$scope,
             help: $help,
             answers: $answers,
-            $(labels: $labels,)?
-            $(buckets: $buckets,)?
-            ..PLAIN
+            // Where an entry does not say them, it has none.
+            labels: [$($labels,)? NO_LABELS][0],
+            buckets: [$($buckets,)? NO_BUCKETS][0],
         }),*];
 
         /// The metrics of one relay.
@@ -57,9 +62,8 @@ macro_rules! metrics {
     };
 }
 
-/// A metric has labels and buckets only where its entry says so.
-const PLAIN: About =
-    About { name: "", kind: Kind::Gauge, scope: Scope::Replica, labels: &[], buckets: &[], help: "", answers: "" };
+const NO_LABELS: &[Label] = &[];
+const NO_BUCKETS: &[f64] = &[];
 
 impl Metrics {
     pub(super) fn encode(&self) -> String {
@@ -166,8 +170,9 @@ metrics! {
 
     publish_duration_seconds: Histogram {
         scope: Replica,
-        buckets: &STEP_BUCKETS,
-        help: "Time from sending a batch to its last acknowledgement",
+        buckets: &ANSWER_BUCKETS,
+        help: "Time from sending an event, with those of its batch, to the answer to it, one observation for each event; where a \
+               bus tells of no answer alone, and for what is never answered, to the end of the batch",
         answers: "Is the bus slow?",
     }
 
@@ -261,5 +266,92 @@ metrics! {
         labels: &[Label { name: "version", values: &[] }, Label { name: "schema", values: &[] }],
         help: "1, with the version of the relay and of the newest migration that it knows",
         answers: "Which versions run?",
+    }
+
+    bus_published: CounterByNames {
+        named: "gamemesh_events_published",
+        scope: Replica,
+        labels: &[Label { name: "topic", values: &[] }, Label { name: "type", values: &[] }],
+        help: "Events acknowledged by the bus, for the first 100 pairs of topic and type; `other` has the rest",
+        answers: "How much of what gets through?",
+    }
+
+    bus_failed: CounterByNames {
+        named: "gamemesh_events_failed",
+        scope: Replica,
+        labels: &[Label { name: "topic", values: &[] }, Label { name: "stage", values: &["publish"] }],
+        help: "Publishes that were not acknowledged, for the first 100 topics; `other` has the rest",
+        answers: "Of which topic are the failures?",
+    }
+
+    http_requests: CounterByNames {
+        named: "gamemesh_http_requests",
+        scope: Replica,
+        labels: &[
+            Label { name: "method", values: &[] }, Label { name: "path", values: &[] }, Label { name: "status", values: &[] },
+        ],
+        help: "Requests to the endpoints by route, `other` where there is none; the first 100 combinations, `other` has the rest",
+        answers: "Who asks this replica, and what for?",
+    }
+
+    http_errors: CounterByNames {
+        named: "gamemesh_http_errors",
+        scope: Replica,
+        labels: &[
+            Label { name: "method", values: &[] }, Label { name: "path", values: &[] }, Label { name: "status", values: &[] },
+        ],
+        help: "Requests to the endpoints that were answered with a status of 400 or more",
+        answers: "Does somebody ask in vain: a probe, a page?",
+    }
+
+    http_request_duration_seconds: HistogramByNames {
+        named: "gamemesh_http_request_duration_seconds",
+        scope: Replica,
+        labels: &[Label { name: "method", values: &[] }, Label { name: "path", values: &[] }],
+        buckets: &ANSWER_BUCKETS,
+        help: "Time until the head of an answer was ready",
+        answers: "Do probes and scrapes wait?",
+    }
+
+    process_cpu_seconds: Total {
+        named: "process_cpu_seconds",
+        scope: Replica,
+        help: "Processor time that the process has used, its own and the kernel's; this and what follows on Linux only",
+        answers: "How busy is it?",
+    }
+
+    process_resident_memory_bytes: Gauge {
+        named: "process_resident_memory_bytes",
+        scope: Replica,
+        help: "Memory that the process holds",
+        answers: "How near is the limit?",
+    }
+
+    process_virtual_memory_bytes: Gauge {
+        named: "process_virtual_memory_bytes",
+        scope: Replica,
+        help: "Address space of the process",
+        answers: "Does a limit of the address space matter?",
+    }
+
+    process_open_fds: Gauge {
+        named: "process_open_fds",
+        scope: Replica,
+        help: "File descriptors that are open, connections included",
+        answers: "Does something leak?",
+    }
+
+    process_max_fds: Gauge {
+        named: "process_max_fds",
+        scope: Replica,
+        help: "File descriptors that may be open",
+        answers: "How many connections can there be?",
+    }
+
+    process_start_time_seconds: Seconds {
+        named: "process_start_time_seconds",
+        scope: Replica,
+        help: "Unix time at which the process started",
+        answers: "Was it restarted?",
     }
 }

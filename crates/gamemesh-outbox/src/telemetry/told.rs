@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::Telemetry;
+use super::text::plain;
 use super::verdict::{Failure, Side, Standing, Step, Verdict};
 use crate::error_chain;
 use crate::store::{HealthCheck, StoreError};
@@ -38,6 +39,11 @@ impl Drop for UnderWay<'_> {
 }
 
 impl Telemetry {
+    /// Returns the metrics in the plain text format of Prometheus, 0.0.4.
+    pub fn encode_metrics_plainly(&self) -> String {
+        plain(&self.encode_metrics())
+    }
+
     /// Returns the metrics in the OpenMetrics text format.
     pub fn encode_metrics(&self) -> String {
         let (metrics, verdict, troubles) = (self.metrics(), self.verdict(), self.all_troubles());

@@ -5,7 +5,9 @@ mod access;
 mod api;
 mod error;
 mod guard;
+mod metrics_format;
 mod page;
+mod process;
 mod routes;
 mod server;
 mod state;
@@ -20,5 +22,6 @@ pub(crate) use self::state::{AppState, Phase};
 
 /// Serves the endpoints until `stop` completes, and then finishes the requests in progress.
 pub(crate) async fn serve(listener: TcpListener, state: AppState, stop: impl Future<Output = ()>) {
-    server::serve(listener, routes::router(state), Limits::default(), stop).await;
+    let telemetry = state.telemetry().clone();
+    server::serve(listener, routes::router(state), telemetry, Limits::default(), stop).await;
 }

@@ -5,9 +5,11 @@ use std::future::Future;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::ConnectInfo;
+use axum::extract::{ConnectInfo, MatchedPath, State};
 use axum::http::{Request, StatusCode};
-use axum::middleware::from_fn;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::Response;
+use gamemesh_outbox::telemetry::Telemetry;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -16,7 +18,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_io_timeout::TimeoutStream;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -63,12 +65,20 @@ impl Default for Limits {
 /// How long to wait after a connection could not be accepted, as when file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `router` until `stop` completes.
-pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: impl Future<Output = ()>) {
+/// Serves `router` until `stop` completes, and counts the requests.
+pub(super) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    telemetry: Telemetry,
+    limits: Limits,
+    stop: impl Future<Output = ()>,
+) {
     let router = router
         .layer(RequestBodyLimitLayer::new(limits.body_bytes))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, limits.request_timeout))
-        .layer(from_fn(one_shape));
+        .layer(from_fn(one_shape))
+        // Outside of all others: what they refuse is counted as well.
+        .layer(from_fn_with_state(telemetry, count));
     let service = TowerToHyperService::new(router);
     let mut connections = http1::Builder::new();
     connections.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(limits.buffer_bytes);
@@ -111,6 +121,16 @@ pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits,
     let _ = timeout(limits.shutdown_timeout, graceful.shutdown()).await;
 }
 
+/// Counts a request by the template of its route, never by what a client wrote.
+async fn count(State(telemetry): State<Telemetry>, request: axum::extract::Request, next: Next) -> Response {
+    let (method, began) = (request.method().clone(), Instant::now());
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    let route = route.as_ref().map(MatchedPath::as_str);
+    telemetry.requested(method.as_str(), route, response.status().as_u16(), began.elapsed());
+    response
+}
+
 /// Closes the oldest connections until one more fits below `max`. Whoever only holds a connection is soon the oldest; a
 /// probe has its answer long before.
 fn make_room(open: &mut VecDeque<AbortHandle>, max: usize) {
@@ -145,7 +165,7 @@ mod tests {
             .route("/large", get(|| async { "x".repeat(100_000) }))
             .route("/stuck", get(std::future::pending::<String>))
             .route("/endless", get(|| async { Body::from_stream(stream::pending::<Result<String, Infallible>>()) }));
-        tokio::spawn(serve(listener, router, limits, std::future::pending()));
+        tokio::spawn(serve(listener, router, Telemetry::new("test"), limits, std::future::pending()));
         address
     }
 

@@ -9,10 +9,16 @@ const INTRODUCTION: &str = "\
 
 <!-- Written from the table in crates/gamemesh-outbox/src/telemetry/reference.rs; a test fails when this page is older. -->
 
-A relay serves its metrics at `/metrics` on `HTTP_PORT`, in the OpenMetrics text format. Every series has the label
-`service` (`OTEL_SERVICE_NAME`); Prometheus adds `job` and `instance`. Every counter, and every value of a label that is known
-beforehand, is there with 0 from the start, so that `increase()` sees the first one. No label ever holds an id or the text of
-an error, and a topic only where it is in trouble (`gamemesh_outbox_route_trouble`), of at most twenty.
+A relay serves its metrics at `/metrics` on `HTTP_PORT`: in the plain text format of Prometheus (0.0.4), and in OpenMetrics
+where the header `Accept` asks for that. Every series has the label `service` (`OTEL_SERVICE_NAME`); Prometheus adds `job` and
+`instance`. Every counter, and every value of a label that is known beforehand, is there with 0 from the start, so that
+`increase()` sees the first one. No label ever holds an id or the text of an error. Names that are not known beforehand (topics,
+types, routes of the endpoints) have a series of their own as long as they are among the first that a replica meets, and are
+`other` after that; a counter that is there stays until the process ends.
+
+Names, types, labels and buckets of the earlier relay are kept; `process_*` are its too. Its `go_*` say what its language's
+runtime does, which there is none of here. A sum over both relays is right, `histogram_quantile` included: in the plain
+format a bucket's end is written as there (`1`), and in OpenMetrics, as that demands, `1.0`, which is the same number.
 
 The **scope** says how the numbers of several replicas become one. What is read from the *table* is the same number on every
 replica: take it once, `max without (instance, pod) (...)`. What belongs to a *replica* is added up, after `rate()` or

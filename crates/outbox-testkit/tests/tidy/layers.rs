@@ -146,7 +146,7 @@ const LAYERS: [Layers; 4] = [
     Layers {
         folder: "crates/outbox-relay/src/http/",
         named_by: &["crate::http::", "use super::"],
-        modules: &["error", "access", "state", "guard", "api", "page", "routes", "server"],
+        modules: &["error", "metrics_format", "process", "access", "state", "guard", "api", "page", "routes", "server"],
     },
     Layers {
         folder: "crates/outbox-bench/src/",
