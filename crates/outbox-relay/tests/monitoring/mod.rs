@@ -1,6 +1,8 @@
 //! What an operator sees: the reference of the metrics, the alerts, the dashboard, and all of them in a real Prometheus.
 
 mod dashboard;
+mod formats;
+mod pages;
 mod reference;
 mod rules;
 mod server;
@@ -22,6 +24,6 @@ fn unknown_metrics(text: &str) -> Vec<&str> {
     let known: Vec<String> =
         gamemesh_outbox::telemetry::reference::ALL.iter().flat_map(|about| about.series()).collect();
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':');
-    let named = words.filter(|word| word.starts_with("gamemesh_outbox_"));
+    let named = words.filter(|word| ["gamemesh_", "process_"].iter().any(|ours| word.starts_with(ours)));
     named.filter(|word| known.iter().all(|known| known != word)).collect()
 }

@@ -4,7 +4,9 @@
 //! shares: `cargo run -p outbox-testkit --bin with-servers -- cargo test` starts those and says where they are in
 //! environment variables.
 
+mod alertmanager;
 mod garrulous;
+mod http;
 mod nats;
 mod nats_operator;
 mod pgbouncer;
@@ -13,6 +15,7 @@ mod process;
 mod prometheus;
 mod redis;
 
+pub use alertmanager::AlertmanagerServer;
 pub use garrulous::GarrulousRedis;
 pub use nats::{JetStream, NatsServer};
 pub use nats_operator::NatsOperator;
