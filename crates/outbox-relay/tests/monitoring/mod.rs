@@ -1,6 +1,8 @@
 //! What an operator sees: the reference of the metrics, the alerts, the dashboard, and all of them in a real Prometheus.
 
+mod cluster;
 mod dashboard;
+mod discovery;
 mod formats;
 mod pages;
 mod reference;
