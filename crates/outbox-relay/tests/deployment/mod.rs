@@ -59,8 +59,6 @@ fn start_with(set: &BTreeMap<String, String>, database: &TestDatabase, token: &s
             "POSTGRES_DSN" => &database.dsn(),
             "NATS_URL" => &nobody,
             "OUTBOX_ADMIN_TOKEN" => token,
-            // As it stands there: a host and a port alone.
-            "OTEL_EXPORTER_OTLP_ENDPOINT" if !value.contains("://") => &format!("http://{value}"),
             _ => value,
         };
         if value.starts_with("/run/secrets/") {
