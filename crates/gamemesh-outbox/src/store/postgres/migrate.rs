@@ -100,6 +100,7 @@ impl Migrator for Session {
     }
 
     async fn apply(&mut self, bookkeeping: &str, migration: &Migration) -> Result<(), Error> {
+        self.client().batch_execute(lock_for(bookkeeping)).await?;
         let begun = Instant::now();
         self.client().batch_execute(migration.up).await?;
         let took = i64::try_from(begun.elapsed().as_nanos()).unwrap_or(i64::MAX);
@@ -115,6 +116,7 @@ impl Migrator for Session {
     }
 
     async fn revert(&mut self, bookkeeping: &str, migration: &Migration) -> Result<(), Error> {
+        self.client().batch_execute(lock_for(bookkeeping)).await?;
         self.client().batch_execute(migration.down).await?;
         let params = [(&migration.version as _, Type::INT8)];
         self.client().execute_typed(&on(bookkeeping, sql::MIGRATION_REVERTED), &params).await?;
@@ -128,6 +130,11 @@ impl Migrator for Session {
         };
         store_error(kind, doing, error)
     }
+}
+
+/// Returns what a step has to lock before it begins: the outbox's own the events, an application's nothing.
+fn lock_for(bookkeeping: &str) -> &'static str {
+    if bookkeeping == BOOKKEEPING { sql::LOCK_FOR_MIGRATIONS } else { "" }
 }
 
 /// Returns a statement about the outbox's own table as one about `bookkeeping`.

@@ -50,6 +50,7 @@ statements! {
     HOLD_AGAIN = "hold_again.sql";
     HOLDING_DUE = "holding_due.sql";
     LOCK_DUE = "lock_due.sql";
+    LOCK_FOR_MIGRATIONS = "lock_for_migrations.sql";
     LOOK_FOR_DUE = "look_for_due.sql";
     MARK_PUBLISHED = "mark_published.sql";
     MIGRATION_APPLIED = "migration_applied.sql";
