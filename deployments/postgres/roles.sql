@@ -46,7 +46,7 @@ BEGIN
         SELECT format('FUNCTION %s', oid::regprocedure) FROM pg_proc
         WHERE pronamespace = current_schema()::regnamespace AND proname IN (
             'outbox_publish', 'outbox_invalid', 'outbox_quoted', 'outbox_uuid_v7', 'outbox_error_class',
-            'outbox_wait_for_due', 'outbox_claim'
+            'outbox_wait_for_due', 'outbox_claim', 'outbox_fill'
         )
     LOOP
         EXECUTE format('ALTER %s OWNER TO outbox_owner', object);

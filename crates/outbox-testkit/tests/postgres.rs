@@ -359,7 +359,7 @@ async fn columns_that_hold_what_they_should_not_become_defects() {
         .batch_execute(
             "ALTER TABLE outbox_events ALTER payload DROP NOT NULL, ALTER topic DROP NOT NULL,
                  ALTER event_type DROP NOT NULL, ALTER carrier DROP NOT NULL, ALTER created_at DROP NOT NULL,
-                 ALTER attempt_count DROP NOT NULL, ALTER headers DROP NOT NULL;
+                 ALTER attempt_count DROP NOT NULL, ALTER headers DROP NOT NULL, DISABLE TRIGGER outbox_fill;
              INSERT INTO outbox_events (topic, event_type, payload, event_key) VALUES ('a', 'b', NULL, 'no payload');
              INSERT INTO outbox_events (topic, event_type, payload, carrier, headers, attempt_count, event_key)
                  VALUES (NULL, NULL, '1', NULL, NULL, NULL, 'nulls');

@@ -28,7 +28,7 @@ pub static EXAMPLE_MIGRATIONS: [Migration; 2] = [
 ];
 
 /// The outbox's own.
-pub static MIGRATIONS: [Migration; 9] = [
+pub static MIGRATIONS: [Migration; 10] = [
     migration!(3, "create_outbox_events", "0003_create_outbox_events"),
     migration!(4, "outbox_dead_letter", "0004_outbox_dead_letter"),
     migration!(5, "outbox_due_keys_headers", "0005_outbox_due_keys_headers"),
@@ -38,6 +38,7 @@ pub static MIGRATIONS: [Migration; 9] = [
     migration!(9, "outbox_claim", "0009_outbox_claim"),
     migration!(10, "outbox_except_ids", "0010_outbox_except_ids"),
     migration!(11, "outbox_failing", "0011_outbox_failing"),
+    migration!(12, "outbox_defaults", "0012_outbox_defaults"),
 ];
 
 /// What the relay's statements name.
