@@ -18,6 +18,7 @@ mod encodings;
 mod help;
 mod history;
 mod hostile;
+mod interop;
 mod log;
 mod migrate;
 mod monitoring;

@@ -52,7 +52,7 @@ pub(crate) fn named<'a>(spans: &'a [(String, Span)], name: &str) -> &'a (String,
     spans.iter().find(|(_, span)| span.name == name).unwrap_or_else(|| panic!("{name}: {spans:?}"))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
