@@ -22,7 +22,9 @@ pub struct Carrier(BTreeMap<String, String>);
 const CARRIER_BYTES_MAX: usize = 16 * 1024;
 
 /// The headers of W3C Trace Context and W3C Baggage.
-const TRACE_HEADERS: [&str; 3] = ["traceparent", "tracestate", "baggage"];
+const TRACE_HEADERS: [&str; 3] = [TRACEPARENT, "tracestate", BAGGAGE];
+const TRACEPARENT: &str = "traceparent";
+const BAGGAGE: &str = "baggage";
 
 /// A stored carrier that is not trace context.
 #[derive(Debug, thiserror::Error)]
@@ -71,17 +73,29 @@ impl Carrier {
         present.filter(|(_, value)| !value.chars().any(char::is_control) && value.trim() == *value)
     }
 
-    /// Takes over the entries of `newer`, replacing those of the same name.
-    pub fn merge(&mut self, newer: Self) {
+    /// Takes over the place in the trace that `newer` names. Baggage that is there already stays as its producer wrote it.
+    pub fn merge(&mut self, mut newer: Self) {
+        if self.get(BAGGAGE).is_some() {
+            newer.0.remove(BAGGAGE);
+        }
         self.0.extend(newer.0);
     }
 
-    /// Returns the trace that the carrier belongs to, if its `traceparent` is valid.
+    /// Returns the trace that the carrier belongs to, if its `traceparent` is valid. Read by the letter of W3C Trace
+    /// Context: it only names a trace, and continues none.
     pub fn trace_id(&self) -> Option<TraceId> {
-        let context = PROPAGATOR.extract_with_context(&Context::new(), self);
-        let span_context = context.span().span_context().clone();
-        span_context.is_valid().then(|| span_context.trace_id())
+        let mut parts = self.get(TRACEPARENT)?.trim().split('-');
+        let mut part = |digits| parts.next().filter(|part| part.len() == digits && part.bytes().all(is_small_hex));
+        let (version, trace, span, _flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
+        // Later versions may have more to say; 255 will never be one.
+        let whole = version != "ff" && (version != "00" || parts.next().is_none());
+        let trace_id = TraceId::from_hex(trace).ok().filter(|id| *id != TraceId::INVALID)?;
+        (whole && span.bytes().any(|digit| digit != b'0')).then_some(trace_id)
     }
+}
+
+fn is_small_hex(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
 
 impl FromIterator<(String, String)> for Carrier {
@@ -116,15 +130,15 @@ static PROPAGATOR: LazyLock<TextMapCompositePropagator> = LazyLock::new(|| {
     TextMapCompositePropagator::new(vec![Box::new(TraceContextPropagator::new()), Box::new(BaggagePropagator::new())])
 });
 
-/// Returns the current trace context as W3C headers: that of `span`, or the attached OpenTelemetry context where no
-/// tracing layer gave the span one. Empty when there is none.
+/// Returns the current trace context and baggage as W3C headers: those of `span`, and of the attached OpenTelemetry context
+/// what the span has none of, which is all of it where no tracing layer listens. Empty when there is neither.
 pub fn inject_carrier(span: &Span) -> Carrier {
-    let mut context = span.context();
-    if !context.span().span_context().is_valid() {
-        context = Context::current();
-    }
     let mut carrier = Carrier::default();
+    PROPAGATOR.inject_context(&Context::current(), &mut carrier);
+    let context = span.context();
     if context.span().span_context().is_valid() {
+        // The state of one place in a trace says nothing of another.
+        TRACE_HEADERS.iter().filter(|name| **name != BAGGAGE).for_each(|name| drop(carrier.0.remove(*name)));
         PROPAGATOR.inject_context(&context, &mut carrier);
     }
     carrier
@@ -137,5 +151,50 @@ pub fn resume_from_carrier(span: &Span, carrier: &Carrier) {
     if context.span().span_context().is_valid() {
         // Fails only where no OpenTelemetry layer is installed, and then there is nothing to continue.
         let _ = span.set_parent(context);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_is_named_by_a_traceparent_as_w3c_writes_it_and_by_no_other() {
+        const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+        let named = |traceparent: &str| {
+            let carrier: Carrier = [("Traceparent".to_owned(), traceparent.to_owned())].into_iter().collect();
+            carrier.trace_id().map(|id| id.to_string())
+        };
+        for valid in ["00-T-b7ad6b7169203331-01", "00-T-b7ad6b7169203331-00", "01-T-b7ad6b7169203331-01-more"] {
+            assert_eq!(named(&valid.replace('T', TRACE)).as_deref(), Some(TRACE), "{valid}");
+        }
+        for invalid in [
+            "",
+            "00-T",
+            "00-T-b7ad6b7169203331",
+            "00-T-b7ad6b7169203331-01-more",
+            "ff-T-b7ad6b7169203331-01",
+            "00-T-0000000000000000-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "00-+af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ] {
+            assert_eq!(named(&invalid.replace('T', TRACE)), None, "{invalid}");
+        }
+    }
+
+    #[test]
+    fn baggage_stays_as_its_producer_wrote_it() {
+        let carrier = |entries: &[(&str, &str)]| -> Carrier {
+            entries.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let newer = [("traceparent", "new"), ("baggage", "rewritten")];
+        let mut with = carrier(&[("traceparent", "old"), ("baggage", "a = b;c")]);
+        with.merge(carrier(&newer));
+        assert_eq!(with, carrier(&[("traceparent", "new"), ("baggage", "a = b;c")]));
+        let mut without = Carrier::default();
+        without.merge(carrier(&newer));
+        assert_eq!(without, carrier(&newer));
     }
 }

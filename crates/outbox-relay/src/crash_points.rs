@@ -97,4 +97,8 @@ impl BusPublisher for DeadlyBus {
         crash_point("publish.after");
         receipts
     }
+
+    fn system(&self) -> &'static str {
+        self.0.system()
+    }
 }

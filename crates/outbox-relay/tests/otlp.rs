@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use nix::sys::signal::Signal;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use outbox_testkit::servers::{NatsServer, PostgresServer, free_port};
 use outbox_testkit::wait_until;
 use tokio::net::TcpListener;
@@ -50,6 +52,16 @@ pub(crate) async fn collector() -> (SocketAddr, UnboundedReceiver<(String, Span)
 /// Finds a span.
 pub(crate) fn named<'a>(spans: &'a [(String, Span)], name: &str) -> &'a (String, Span) {
     spans.iter().find(|(_, span)| span.name == name).unwrap_or_else(|| panic!("{name}: {spans:?}"))
+}
+
+/// Returns an attribute, whether a text or a whole number.
+fn attribute(span: &Span, key: &str) -> Option<String> {
+    let value = span.attributes.iter().find(|attribute| attribute.key == key)?.value.clone()?.value?;
+    match value {
+        Value::StringValue(text) => Some(text),
+        Value::IntValue(number) => Some(number.to_string()),
+        other => panic!("{key}: {other:?}"),
+    }
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -101,6 +113,17 @@ async fn a_collector_receives_the_spans_of_the_contract_before_the_relay_ends() 
     let (resource, publish) = named("outbox.publish events.player");
     assert_eq!((hex(&publish.trace_id).as_str(), hex(&publish.parent_span_id).as_str()), (TRACE, PARENT));
     assert!(resource.contains("shop-relay"), "{resource}");
+    assert_eq!(publish.kind, SpanKind::Internal as i32);
+    let sent = &named("events.publish events.player").1;
+    assert_eq!((&sent.parent_span_id, &sent.trace_id), (&publish.span_id, &publish.trace_id));
+    assert_eq!(sent.kind, SpanKind::Producer as i32);
+    assert_eq!(attribute(sent, "messaging.system").as_deref(), Some("nats"));
+    assert_eq!(attribute(sent, "messaging.destination.name").as_deref(), Some("events.player"));
+    assert_eq!(attribute(sent, "messaging.event.type").as_deref(), Some("registered"));
+    let marked = &named("outbox.mark_published").1;
+    for (key, value) in [("outbox.published", "1"), ("outbox.failed", "0"), ("outbox.dead_lettered", "0")] {
+        assert_eq!(attribute(marked, key).as_deref(), Some(value), "{key}");
+    }
     let (_, poll) = named("outbox.poll");
     assert_eq!(named("outbox.mark_published").1.parent_span_id, poll.span_id);
 }
@@ -111,7 +134,7 @@ async fn the_sampler_is_chosen_by_the_standard_variable() {
     // The request's own decision counts; the relay's own spans have none to follow.
     let spans = spans_of_a_run(&[("OTEL_TRACES_SAMPLER", "parentbased_always_off")]).await;
     let names: Vec<&str> = spans.iter().map(|(_, span)| span.name.as_str()).collect();
-    assert_eq!(names, ["outbox.publish events.player"]);
+    assert_eq!(names, ["events.publish events.player", "outbox.publish events.player"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

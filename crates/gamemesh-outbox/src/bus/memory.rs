@@ -91,6 +91,10 @@ impl BusPublisher for MemoryBus {
         let mut shared = self.lock();
         events.iter().map(|event| shared.accept(event, self)).collect()
     }
+
+    fn system(&self) -> &'static str {
+        "memory"
+    }
 }
 
 impl Shared {

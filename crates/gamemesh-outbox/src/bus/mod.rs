@@ -79,6 +79,11 @@ pub trait BusPublisher: Send + Sync + 'static {
             }
         }
     }
+
+    /// Returns what spans call it, `messaging.system`; `_OTHER` is OpenTelemetry's word for one without a name.
+    fn system(&self) -> &'static str {
+        "_OTHER"
+    }
 }
 
 /// How much longer than its own timeout an adapter may take before nobody believes in it any more.
@@ -93,5 +98,9 @@ impl<B: BusPublisher + ?Sized> BusPublisher for Arc<B> {
 
     async fn publish_patiently(&self, events: &[Event], patience: &Patience) -> Vec<Receipt> {
         (**self).publish_patiently(events, patience).await
+    }
+
+    fn system(&self) -> &'static str {
+        (**self).system()
     }
 }

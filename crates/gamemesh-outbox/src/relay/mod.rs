@@ -52,7 +52,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, Span, field, info_span};
 
 pub use self::backoff::Backoff;
 use self::batch_size::BatchSize;
@@ -73,7 +73,7 @@ pub use self::watch::Watch;
 use self::well::Well;
 use self::window::{Carried, Window};
 use crate::bus::BusPublisher;
-use crate::store::{Outcome, Store, StoreError, StoreErrorKind};
+use crate::store::{Outcome, Settled, Store, StoreError, StoreErrorKind};
 use crate::telemetry::Telemetry;
 
 /// Carries committed events from one store to one bus.
@@ -206,14 +206,17 @@ impl Inner {
         let started = Instant::now();
         let policy = self.config.settle_policy();
         let writing = self.telemetry.writing_outcomes();
+        let span = mark_span();
         let settle = batch.claim.settle(outcomes, &policy);
-        let settled = match settle.instrument(info_span!("outbox.mark_published")).await {
+        let settled = match settle.instrument(span.clone()).await {
             Ok(settled) => settled,
             Err(error) => {
+                span.record("otel.status_code", "ERROR");
                 writing.failed(&error);
                 return self.learn_of_failure(&tried, started, error);
             }
         };
+        record_settled(&span, &settled);
         self.telemetry.settled(batch.history, started.elapsed(), &settled);
         if let Some(reason) = settled.all_lost() {
             let error = StoreError::new(StoreErrorKind::Unavailable, format!("cannot settle events: {reason}"));
@@ -225,4 +228,22 @@ impl Inner {
         drop(writing);
         Ok(self.learn_what_is_written(tried, started, &settled))
     }
+}
+
+fn mark_span() -> Span {
+    info_span!(
+        "outbox.mark_published",
+        otel.status_code = field::Empty,
+        outbox.published = field::Empty,
+        outbox.failed = field::Empty,
+        outbox.dead_lettered = field::Empty,
+    )
+}
+
+/// Tells how many events were marked, were charged an attempt, and are FAILED by that.
+fn record_settled(span: &Span, settled: &Settled) {
+    let dead_lettered = settled.dead_lettered.len() as u64;
+    span.record("outbox.published", settled.published)
+        .record("outbox.failed", settled.retrying + dead_lettered)
+        .record("outbox.dead_lettered", dead_lettered);
 }

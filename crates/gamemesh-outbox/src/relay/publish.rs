@@ -123,9 +123,9 @@ impl Inner {
         fates: Vec<Fate>,
         events: &mut [Event],
     ) -> (Vec<Option<Receipt>>, Option<Answers>) {
+        let system = self.bus.system();
         let spans = events.iter_mut().zip(&fates);
-        let spans: Vec<Span> =
-            spans.map(|(event, fate)| if let Fate::Keep = fate { Span::none() } else { open_span(event) }).collect();
+        let spans: Vec<Spans> = spans.map(|(event, fate)| Spans::open(event, fate, system)).collect();
         let (receipts, answers) = if fates.iter().all(|fate| matches!(fate, Fate::Send)) {
             let (receipts, answers) = self.send_contained(terms, stopping, events).await;
             (receipts.into_iter().map(Some).collect(), answers)
@@ -143,7 +143,7 @@ impl Inner {
             (fates.into_iter().map(receipt).collect::<Vec<_>>(), answers)
         };
         for (span, receipt) in spans.iter().zip(receipts.iter()) {
-            receipt.iter().for_each(|receipt| close_span(span, receipt));
+            receipt.iter().for_each(|receipt| span.close(receipt));
         }
         (receipts, answers)
     }
@@ -192,30 +192,64 @@ fn distinct_routes<'a>(events: impl Iterator<Item = &'a Event>) -> Vec<Route> {
     routes
 }
 
-/// Opens `outbox.publish <topic>` as a child of the span that inserted the row, and makes it the parent of what the
-/// consumer does. Without a tracing layer the carrier stays as the producer wrote it.
-fn open_span(event: &mut Event) -> Span {
-    let span = info_span!(
-        parent: None,
-        "outbox.publish",
-        otel.name = format!("outbox.publish {}", event.topic),
-        otel.kind = "producer",
-        otel.status_code = field::Empty,
-        messaging.message.id = %event.id,
-        trace_id = event.carrier.trace_id().map(field::display),
-        outcome = field::Empty,
-    );
-    if !span.is_disabled() {
-        resume_from_carrier(&span, &event.carrier);
-        event.carrier.merge(inject_carrier(&span));
-    }
-    span
+/// What a collector is told of one event: `outbox.publish <topic>`, a child of the span that inserted the row, and below it
+/// `events.publish <topic>`, where it is sent. Disabled where nobody listens.
+struct Spans {
+    publish: Span,
+    send: Span,
 }
 
-fn close_span(span: &Span, receipt: &Receipt) {
-    match receipt {
-        Ok(ack) if ack.duplicate => span.record("outcome", "duplicate"),
-        Ok(_) => span.record("outcome", "acknowledged"),
-        Err(error) => span.record("otel.status_code", "ERROR").record("outcome", error.kind().name()),
-    };
+impl Spans {
+    /// Opens them, and makes the inner one the parent of what the consumer does. Without a tracing layer the carrier stays as
+    /// the producer wrote it.
+    fn open(event: &mut Event, fate: &Fate, system: &'static str) -> Self {
+        if matches!(fate, Fate::Keep) {
+            return Self { publish: Span::none(), send: Span::none() };
+        }
+        let publish = info_span!(
+            parent: None,
+            "outbox.publish",
+            otel.name = format!("outbox.publish {}", event.topic),
+            otel.status_code = field::Empty,
+            messaging.message.id = %event.id,
+            trace_id = event.carrier.trace_id().map(field::display),
+            outcome = field::Empty,
+        );
+        if publish.is_disabled() {
+            return Self { publish, send: Span::none() };
+        }
+        resume_from_carrier(&publish, &event.carrier);
+        let send = match fate {
+            Fate::Send => sending_span(&publish, event, system),
+            Fate::Keep | Fate::Reject(_) => Span::none(),
+        };
+        if !send.is_disabled() {
+            event.carrier.merge(inject_carrier(&send));
+        }
+        Self { publish, send }
+    }
+
+    fn close(&self, receipt: &Receipt) {
+        match receipt {
+            Ok(ack) if ack.duplicate => self.publish.record("outcome", "duplicate"),
+            Ok(_) => self.publish.record("outcome", "acknowledged"),
+            Err(error) => {
+                self.send.record("otel.status_code", "ERROR");
+                self.publish.record("otel.status_code", "ERROR").record("outcome", error.kind().name())
+            }
+        };
+    }
+}
+
+fn sending_span(publish: &Span, event: &Event, system: &'static str) -> Span {
+    info_span!(
+        parent: publish,
+        "events.publish",
+        otel.name = format!("events.publish {}", event.topic),
+        otel.kind = "producer",
+        otel.status_code = field::Empty,
+        messaging.system = system,
+        messaging.destination.name = event.topic,
+        "messaging.event.type" = event.event_type,
+    )
 }

@@ -13,8 +13,8 @@ use self::documents::{broken_links, first_column, missing_paths, tests_named};
 use self::files::{check, files, is, is_test_code, read, root, rust_files, tests_only, without_tests};
 use self::layers::{forbidden_imports, imports_from_above};
 use self::rules::{
-    MARKERS, SET_DEFAULT, SLEEP, SLOW_DATABASE, chances, easily_deaf, embedded_from_outside, left_over_markers, names,
-    planted, sleeps, unsafe_allowed, without_lints,
+    MARKERS, PROPAGATION, SET_DEFAULT, SLEEP, SLOW_DATABASE, chances, easily_deaf, embedded_from_outside,
+    left_over_markers, names, planted, second_paths_of_context, sleeps, unsafe_allowed, without_lints,
 };
 
 const LINES_MAX: usize = 600;
@@ -47,6 +47,20 @@ fn tests_wait_for_signals_and_not_for_time() {
 fn no_test_takes_the_spans_of_another() {
     check(rust_files(), |path, text| easily_deaf(path, text).into_iter());
     assert_eq!(easily_deaf(Path::new("tests/a.rs"), &format!("let _a = {SET_DEFAULT}b);")).len(), 1);
+}
+
+#[test]
+fn trace_context_has_one_path() {
+    check(rust_files(), |path, text| second_paths_of_context(path, text).into_iter());
+    let carrier = Path::new("crates/gamemesh-outbox/src/carrier.rs");
+    for name in PROPAGATION {
+        let code = |function: &str| format!("use a::{name};\n\nfn {function}() {{\n    {name}\n}}\n");
+        assert_eq!(second_paths_of_context(Path::new("src/a.rs"), &code("inject_carrier")).len(), 2);
+        assert_eq!(second_paths_of_context(carrier, &code("trace_id")).len(), 1);
+        let its_own = format!("static A: {name} =\n    {name};\n\npub fn inject_carrier() {{\n    {name}\n}}\n");
+        assert_eq!(second_paths_of_context(carrier, &its_own), [""; 0]);
+        assert_eq!(second_paths_of_context(carrier, &format!("{its_own}fn other() {{ {name} }}\n")).len(), 1);
+    }
 }
 
 #[test]

@@ -53,6 +53,39 @@ pub(crate) fn easily_deaf(path: &Path, text: &str) -> Vec<String> {
     sets.map(|line| format!("not through outbox_testkit::listen: `{}`", line.trim())).collect()
 }
 
+/// What carries trace context across a hop. Written in two parts, as above.
+pub(crate) const PROPAGATION: [&str; 9] = [
+    concat!("TextMap", "Propagator"),
+    concat!("TextMapComposite", "Propagator"),
+    concat!("TraceContext", "Propagator"),
+    concat!("Baggage", "Propagator"),
+    concat!("PROPA", "GATOR"),
+    concat!("extract_with", "_context"),
+    concat!("inject", "_context"),
+    concat!("text_map", "_propagator"),
+    concat!("OpenTelemetry", "SpanExt"),
+];
+/// The only functions that may.
+const CARRY_CONTEXT: [&str; 2] = ["pub fn inject_carrier(", "pub fn resume_from_carrier("];
+
+/// Finds a second path of trace context: code that touches the propagator, or a span's context, outside of the two
+/// functions. In their own file imports and the propagator itself stand beside them.
+pub(crate) fn second_paths_of_context(path: &Path, text: &str) -> Vec<String> {
+    let own = path.ends_with("gamemesh-outbox/src/carrier.rs");
+    let (mut carries, mut defines) = (false, false);
+    let mut found = Vec::new();
+    for line in text.lines() {
+        carries |= own && CARRY_CONTEXT.iter().any(|function| line.starts_with(function));
+        defines |= own && ["use ", "static "].iter().any(|item| line.starts_with(item));
+        if !(carries || defines) && PROPAGATION.iter().any(|name| line.contains(name)) {
+            found.push(format!("a second path of trace context: `{}`", line.trim()));
+        }
+        carries &= line != "}";
+        defines &= !(line.is_empty() || line.ends_with(';') && !line.starts_with(' '));
+    }
+    found
+}
+
 /// Finds a `select!` that takes the branches in any order: no run could be repeated.
 pub(crate) fn chances(text: &str) -> Vec<String> {
     let code: String = code_lines(text).collect::<Vec<_>>().join(" ");

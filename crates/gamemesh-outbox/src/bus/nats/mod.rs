@@ -224,6 +224,10 @@ impl BusPublisher for NatsBus {
         };
         join_all(events.iter().enumerate().map(publish)).await
     }
+
+    fn system(&self) -> &'static str {
+        "nats"
+    }
 }
 
 /// A message that waits for its answer. Without one, whether the timeout came or nobody waits any more, there is doubt about

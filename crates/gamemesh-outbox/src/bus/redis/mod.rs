@@ -143,6 +143,10 @@ impl BusPublisher for RedisBus {
             Err(error) => same_for_all(events.len(), &error),
         }
     }
+
+    fn system(&self) -> &'static str {
+        "redis"
+    }
 }
 
 impl Inner {

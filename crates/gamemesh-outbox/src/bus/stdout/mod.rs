@@ -124,6 +124,10 @@ impl<W: Write + Send + 'static> BusPublisher for StdoutBus<W> {
             Err(error) => events.iter().map(|_| Err(BusError::new(error.kind(), error.chain()))).collect(),
         }
     }
+
+    fn system(&self) -> &'static str {
+        "stdout"
+    }
 }
 
 #[async_trait]
