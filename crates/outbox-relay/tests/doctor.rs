@@ -132,6 +132,43 @@ async fn who_locks_the_table_is_named_soon_and_the_fix_ends_it() {
 }
 
 #[tokio::test]
+async fn a_fleet_that_is_mixed_with_the_earlier_relay_is_named_and_what_cannot_be_seen_is_said() {
+    let database = PostgresServer::shared().database().await;
+    let (dsn, owner) = (database.dsn(), database.client().await);
+    let environment = [("POSTGRES_DSN", dsn.as_str()), ("EVENT_BUS", "stdout")];
+    migrate_up(&environment);
+    // A producer on the same library, and a person.
+    let (producer, person) = (database.client().await, database.client().await);
+    let insert =
+        "INSERT INTO \"outbox_events\" (\"id\", \"event_type\", \"topic\", \"payload\") VALUES ($1, 'a', 'b', '{}')";
+    producer.execute(insert, &[&uuid::Uuid::now_v7()]).await.unwrap();
+    person.query("SELECT count(*) FROM outbox_events WHERE status = 'PENDING'", &[]).await.unwrap();
+    Examined::with(&environment).expect("ok", "postgres.fleet", "no session was seen");
+
+    let earlier = database.client().await;
+    let pid: i32 = earlier.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    for statement in [
+        r#"SELECT * FROM "outbox_events" WHERE status = $1 ORDER BY created_at ASC LIMIT 100 FOR UPDATE SKIP LOCKED"#,
+        r#"SELECT count(*) FROM "outbox_events" WHERE status = $1"#,
+        r#"UPDATE "outbox_events" SET "published_at"=now(),"status"='PUBLISHED' WHERE id IN (NULL) AND status = $1"#,
+    ] {
+        earlier.query(statement, &[&"PENDING"]).await.unwrap();
+        let examined = Examined::with(&environment);
+        let fix = examined.expect("warning", "postgres.fleet", &format!("as the earlier relay does: pid {pid}, role "));
+        assert!(fix.contains("available_at"), "{fix}");
+    }
+
+    let role = format!("blind_{}", database.name());
+    let grant = format!("CREATE ROLE {role} LOGIN; GRANT SELECT, UPDATE, DELETE ON outbox_events TO {role}");
+    owner.batch_execute(&grant).await.unwrap();
+    let blind = dsn.replace("user=postgres", &format!("user={role}"));
+    assert_ne!(blind, dsn);
+    let examined = Examined::with(&[("POSTGRES_DSN", blind.as_str()), ("EVENT_BUS", "stdout")]);
+    examined.expect("ok", "postgres.fleet", "sessions of other roles are hidden from this one");
+    owner.batch_execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
+}
+
+#[tokio::test]
 async fn policies_that_may_hide_events_are_named_until_one_shows_them_all() {
     let database = PostgresServer::shared().database().await;
     let owner = database.client().await;

@@ -43,7 +43,7 @@ impl Route {
     pub async fn connect(database_url: &str, nats_url: &str) -> anyhow::Result<Self> {
         let store = PostgresStore::new(PostgresConfig::from_dsn(database_url)?)?;
         store.migrate_up().await?;
-        let streams = vec![StreamConfig { name: STREAM.into(), topics: vec![TOPIC.into()] }];
+        let streams = vec![StreamConfig::new(STREAM, [TOPIC])];
         let bus = NatsBus::connect(NatsConfig { url: nats_url.into(), streams, ..NatsConfig::default() }).await?;
         bus.check().await.map_err(|problem| anyhow!("cannot use NATS: {problem}"))?;
         Ok(Self {

@@ -80,7 +80,7 @@ pub struct Message {
     pub id: Uuid,
     /// `<topic>.<event_type>`.
     pub subject: String,
-    /// The event's key, where the bus carries one beside the envelope.
+    /// The event's key, where the bus has a place of its own for it; elsewhere it is among the headers.
     pub key: Option<String>,
     /// Its headers and those of its trace, without the bus's own.
     pub headers: Headers,

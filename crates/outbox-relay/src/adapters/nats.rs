@@ -81,26 +81,35 @@ settings! {
         parse: subject,
     }
     STREAMS: Vec<StreamConfig> {
-        env: "OUTBOX_NATS_STREAMS", key: "nats.streams", default: Some("PLAYER=events.player"),
-        expected: "streams and their topics, such as PLAYER=events.player,GITHUB=events.github|events.hub, or none",
+        env: "OUTBOX_NATS_STREAMS", key: "nats.streams",
+        default: Some(
+            "MATCHMAKING=events.matchmaking;age=24h,LEADERBOARD=events.leaderboard;age=1h,PLAYER=events.player;age=72h,\
+             PRESENCE=events.presence;age=15m"
+        ),
+        expected: "streams and their topics, such as PLAYER=events.player;age=72h;replicas=3,GITHUB=events.github|events.hub, or \
+                   none",
         help: "The JetStream streams to make at the start where they are missing. A stream takes each of its topics and \
-               everything below it. One that was there and goes is not made again before a restart; where another stream \
-               takes the subjects, none is made. none makes none.";
+               everything below it, and may have an age and replicas of its own. One that was there and goes is not made again \
+               before a restart; where another stream takes the subjects, none is made, and one that exists is never changed. \
+               Those of the default list are missed only once an event needs them. none makes none.";
         parse: streams, no_value: "none",
     }
     STREAM_MAX_AGE: Duration {
         env: "OUTBOX_NATS_STREAM_MAX_AGE", key: "nats.stream_max_age", default: Some("72h"), expected: DURATION,
-        help: "How long those streams keep messages. 0 keeps them for ever.";
+        help: "How long those streams keep messages that have no age of their own. 0 keeps them for ever. Where it is set and \
+               OUTBOX_NATS_STREAMS is not, it counts for the whole default list.";
         parse: duration,
     }
     STREAM_REPLICAS: usize {
         env: "OUTBOX_NATS_STREAM_REPLICAS", key: "nats.stream_replicas", default: Some("1"),
-        expected: "a whole number from 1 to 5", help: "On how many servers of a cluster those streams are kept.";
+        expected: "a whole number from 1 to 5", help: "On how many servers of a cluster those streams are kept that have no replicas of their own.";
         parse: |text| whole(text, 1..=5),
     }
     DUPLICATE_WINDOW: Duration {
         env: "OUTBOX_NATS_DUPLICATE_WINDOW", key: "nats.duplicate_window", default: Some("2m"),
-        expected: POSITIVE_DURATION, help: "How long those streams remember ids, and drop an event that comes again.";
+        expected: POSITIVE_DURATION,
+        help: "How long those streams remember ids, and drop an event that comes again; those of the default list no longer than \
+               they keep messages.";
         parse: positive_duration,
     }
     MONITORING_URL: Secret {
@@ -123,18 +132,60 @@ fn subject(text: &str) -> Option<String> {
     text.split('.').all(|part| token(part).is_some()).then(|| text.to_owned())
 }
 
-/// Reads `none`, or `PLAYER=events.player,GITHUB=events.github|events.hub`.
+/// Reads `none`, or `PLAYER=events.player;age=72h;replicas=3,GITHUB=events.github|events.hub`.
 fn streams(text: &str) -> Option<Vec<StreamConfig>> {
     if text.eq_ignore_ascii_case("none") {
         return Some(Vec::new());
     }
     let stream = |item: &str| {
-        let (name, topics) = item.trim().split_once('=')?;
-        let topics = topics.split('|').map(|topic| present(topic.trim())).collect::<Option<Vec<_>>>()?;
+        let (name, rest) = item.trim().split_once('=')?;
+        let (topics, options) = topics_and_options(rest);
+        let mut stream = StreamConfig::new::<String>(name, []);
+        for option in options {
+            match option.split_once('=')? {
+                ("age", age) if stream.max_age.is_none() => stream.max_age = Some(duration(age)?),
+                ("replicas", servers) if stream.replicas.is_none() => stream.replicas = Some(whole(servers, 1..=5)?),
+                _ => return None,
+            }
+        }
+        stream.topics = topics.split('|').map(|topic| present(topic.trim())).collect::<Option<Vec<_>>>()?;
         let usable = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
-        usable.then(|| StreamConfig { name: name.to_owned(), topics })
+        usable.then_some(stream)
     };
     text.split(',').map(stream).collect()
+}
+
+/// Takes the options `;name=value` off the end of a stream's topics. A topic may hold a semicolon itself.
+fn topics_and_options(text: &str) -> (&str, Vec<&str>) {
+    let is_option = |part: &str| {
+        let name = part.split_once('=').map(|(name, _)| name);
+        name.is_some_and(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase()))
+    };
+    let (mut topics, mut options) = (text, Vec::new());
+    while let Some((before, part)) = topics.rsplit_once(';').filter(|(_, part)| is_option(part.trim())) {
+        topics = before;
+        options.push(part.trim());
+    }
+    (topics, options)
+}
+
+/// Returns the streams as they are to be made, and what of them somebody asked for.
+///
+/// What is set for all counts where a stream says nothing, and goes before what the default list says: nobody chose that.
+fn wanted_streams(values: &Values) -> Vec<StreamConfig> {
+    let by_default = !is_chosen(values, &STREAMS);
+    let max_age = is_chosen(values, &STREAM_MAX_AGE).then(|| values.get(&STREAM_MAX_AGE));
+    let replicas = is_chosen(values, &STREAM_REPLICAS).then(|| values.get(&STREAM_REPLICAS));
+    let window = is_chosen(values, &DUPLICATE_WINDOW).then(|| values.get(&DUPLICATE_WINDOW));
+    let resolve = |mut stream: StreamConfig| {
+        stream.by_default = by_default;
+        stream.max_age = if by_default { max_age.or(stream.max_age) } else { stream.max_age.or(max_age) };
+        stream.replicas = stream.replicas.or(replicas);
+        let kept = stream.max_age.filter(|age| by_default && !age.is_zero());
+        stream.duplicate_window = window.map(|window| kept.map_or(window, |kept| window.min(kept)));
+        stream
+    };
+    values.get(&STREAMS).into_iter().map(resolve).collect()
 }
 
 static CONTRADICTIONS: &[Contradiction] = &[
@@ -156,7 +207,20 @@ static CONTRADICTIONS: &[Contradiction] = &[
         consequence: Refused,
         found: |values, _| {
             let max_age = values.get(&STREAM_MAX_AGE);
-            !max_age.is_zero() && values.get(&DUPLICATE_WINDOW) > max_age
+            let counts =
+                !is_chosen(values, &STREAMS) || values.get(&STREAMS).iter().any(|stream| stream.max_age.is_none());
+            counts && !max_age.is_zero() && values.get(&DUPLICATE_WINDOW) > max_age
+        },
+    },
+    Contradiction {
+        settings: [DUPLICATE_WINDOW.about.env, STREAMS.about.env],
+        expected: "the first to be at most the age of each stream that has one of its own: a server makes no stream that forgets \
+                   messages before their ids",
+        consequence: Refused,
+        found: |values, _| {
+            let window = values.get(&DUPLICATE_WINDOW);
+            let ages = values.get(&STREAMS).into_iter().filter_map(|stream| stream.max_age);
+            is_chosen(values, &STREAMS) && ages.filter(|age| !age.is_zero()).any(|age| window > age)
         },
     },
     Contradiction {
@@ -250,7 +314,7 @@ fn config(values: &Values, demands: BusDemands) -> Result<NatsConfig, CommandErr
         jetstream_domain: values.optional(&JETSTREAM_DOMAIN),
         jetstream_api_prefix: values.optional(&JETSTREAM_API_PREFIX),
         inbox_prefix: values.optional(&INBOX_PREFIX),
-        streams: values.get(&STREAMS),
+        streams: wanted_streams(values),
         stream_max_age: values.get(&STREAM_MAX_AGE),
         stream_replicas: values.get(&STREAM_REPLICAS),
         duplicate_window: values.get(&DUPLICATE_WINDOW),
@@ -292,6 +356,31 @@ mod tests {
         assert_eq!(read[1].topics, ["events.github", "events.hub"]);
         assert_eq!(streams("none"), Some(Vec::new()));
         for wrong in ["", "none,PLAYER=events", "PLAYER", "PLAYER=", "=events", "A.B=events", "A=x,,B=y"] {
+            assert!(streams(wrong).is_none(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_stream_may_have_an_age_and_replicas_of_its_own() {
+        let read =
+            streams("PLAYER=events.player|events.hub; age=72h ;replicas=3,LEADERBOARD=events.leaderboard;age=1h")
+                .unwrap();
+        assert_eq!(read[0].topics, ["events.player", "events.hub"]);
+        assert_eq!((read[0].max_age, read[0].replicas), (Some(Duration::from_secs(72 * 3600)), Some(3)));
+        assert_eq!((read[1].max_age, read[1].replicas), (Some(Duration::from_secs(3600)), None));
+        assert_eq!(streams("A=x;age=0").unwrap()[0].max_age, Some(Duration::ZERO), "for ever");
+        // A subject may hold a semicolon, and did before there were options.
+        assert_eq!(streams("A=x;y|z;").unwrap()[0].topics, ["x;y", "z;"]);
+        assert_eq!(streams("A=x;y;replicas=2").unwrap()[0].topics, ["x;y"]);
+        for wrong in [
+            "A=x;age=",
+            "A=x;age=soon",
+            "A=x;replicas=0",
+            "A=x;replicas=6",
+            "A=x;ages=1h",
+            "A=;age=1h",
+            "A=x;age=1h;age=2h",
+        ] {
             assert!(streams(wrong).is_none(), "{wrong:?}");
         }
     }

@@ -3,6 +3,7 @@ mod nats_answers;
 mod nats_homes;
 mod nats_limit;
 mod nats_places;
+mod nats_streams;
 mod redis;
 mod slow;
 mod stdout;

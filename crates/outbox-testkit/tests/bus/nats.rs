@@ -104,7 +104,7 @@ async fn a_deleted_stream_has_no_route_and_is_not_healthy() {
 #[tokio::test]
 async fn a_stream_that_cannot_be_created_explains_why_there_is_no_route() {
     let server = NatsServer::start().await.unwrap();
-    let streams = vec![StreamConfig { name: "PLAYER".into(), topics: vec![PLAYER.into()] }];
+    let streams = vec![StreamConfig::new("PLAYER", [PLAYER])];
     let config = NatsConfig { streams, stream_replicas: 3, ..config(server.url()) };
     let bus = NatsBus::connect(config).await.unwrap();
     let receipts = bus.publish(&[event(PLAYER, "registered")]).await;
@@ -176,7 +176,7 @@ async fn a_refused_permission_is_no_route_and_named() {
         }"#;
     let server = NatsServer::start_with(permissions).await.unwrap();
     let url = server.url().replace("nats://", "nats://relay:pass@");
-    let streams = vec![StreamConfig { name: "ALL".into(), topics: vec!["events".into()] }];
+    let streams = vec![StreamConfig::new("ALL", ["events"])];
     let bus = NatsBus::connect(NatsConfig { streams, ..config(url) }).await.unwrap();
     let batch = [event(PLAYER, "registered"), event("events.secret", "read"), event(PLAYER, "registered")];
     let receipts = bus.publish(&batch).await;

@@ -144,7 +144,7 @@ async fn nats_passes_the_suite() {
     bus_suite::run(async || {
         let name = Uuid::now_v7().simple().to_string();
         let (topic, stream) = (format!("suite.{name}"), format!("SUITE{name}"));
-        let streams = vec![StreamConfig { name: stream.clone(), topics: vec![topic.clone()] }];
+        let streams = vec![StreamConfig::new(stream.clone(), [topic.clone()])];
         let config = NatsConfig { url: server.url(), streams, ..NatsConfig::default() };
         Nats { topic, stream, bus: NatsBus::connect(config).await.unwrap() }
     })

@@ -149,7 +149,7 @@ impl Story {
             payload: Payload::of(b"{\"a\": 2, \"b\": 1}"),
             carrier: [("baggage".to_owned(), "a=b".to_owned())].into(),
         };
-        let headers = [("Tenant", "eu-1"), ("baggage", "a=b")];
+        let headers = [("Tenant", "eu-1"), ("Event-Key", "player-7"), ("baggage", "a=b")];
         self.history.bus.push(Delivery {
             at,
             stream: "PLAYER".to_owned(),

@@ -24,8 +24,12 @@ fn events(topic: &str) -> Vec<Event> {
 
 /// What the event with all its parts should have become.
 fn assert_full(delivery: &Delivery, event: &Event) {
-    let headers = [("Tenant", "eu-1, ü"), ("baggage", "a=b")];
-    assert_eq!(delivery.headers, headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    let mut headers = vec![("Tenant", "eu-1, ü"), ("baggage", "a=b")];
+    if delivery.key.is_none() {
+        headers.push(("Event-Key", "player-7"));
+    }
+    let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    assert_eq!(delivery.headers, headers);
     let envelope = delivery.envelope.as_ref().expect("an envelope");
     assert_eq!((envelope.id, envelope.event_type.as_str()), (event.id, "registered"));
     assert_eq!(envelope.payload, Payload::of(&event.payload));

@@ -51,15 +51,32 @@ pub struct NatsConfig {
 }
 
 /// A stream and the topics that live in it.
-#[derive(Clone, Debug, Eq, PartialEq)]
+///
+/// What is asked for here by name is told where a stream that exists has less: others may have made or changed it, and the
+/// relay changes none.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct StreamConfig {
     /// The stream's name: `PLAYER`.
     pub name: String,
     /// Its topics; each brings the subjects `<topic>` and `<topic>.>`.
     pub topics: Vec<String>,
+    /// How long it keeps its messages; unset: [`NatsConfig::stream_max_age`].
+    pub max_age: Option<Duration>,
+    /// On how many servers it is stored; unset: [`NatsConfig::stream_replicas`].
+    pub replicas: Option<usize>,
+    /// How long it remembers message ids; unset: [`NatsConfig::duplicate_window`], and no longer than it keeps messages.
+    pub duplicate_window: Option<Duration>,
+    /// Whether nobody asked for the stream: it is made where that can be, and missed only once an event needs it.
+    pub by_default: bool,
 }
 
 impl StreamConfig {
+    /// Describes a stream that is made by the general settings.
+    pub fn new<T: Into<String>>(name: impl Into<String>, topics: impl IntoIterator<Item = T>) -> Self {
+        let topics = topics.into_iter().map(Into::into).collect();
+        Self { name: name.into(), topics, ..Self::default() }
+    }
+
     /// Lists the subjects of the stream.
     pub fn subjects(&self) -> Vec<String> {
         self.topics.iter().flat_map(|topic| [topic.clone(), format!("{topic}.>")]).collect()
@@ -78,7 +95,7 @@ impl Default for NatsConfig {
             jetstream_domain: None,
             jetstream_api_prefix: None,
             inbox_prefix: None,
-            streams: vec![StreamConfig { name: "PLAYER".into(), topics: vec!["events.player".into()] }],
+            streams: vec![StreamConfig::new("PLAYER", ["events.player"])],
             stream_max_age: Duration::from_secs(72 * 60 * 60),
             stream_replicas: 1,
             duplicate_window: Duration::from_secs(2 * 60),
@@ -210,14 +227,18 @@ impl NatsConfig {
 
     /// Describes `stream` as it is created.
     pub(super) fn stream(&self, stream: &StreamConfig) -> Config {
+        let max_age = stream.max_age.unwrap_or(self.stream_max_age);
+        // A server makes no stream that forgets messages before their ids.
+        let general = if max_age.is_zero() { self.duplicate_window } else { self.duplicate_window.min(max_age) };
+        let duplicate_window = stream.duplicate_window.unwrap_or(general);
         Config {
             name: stream.name.clone(),
             subjects: stream.subjects(),
             storage: StorageType::File,
             retention: RetentionPolicy::Limits,
-            max_age: self.stream_max_age,
-            num_replicas: self.stream_replicas,
-            duplicate_window: self.duplicate_window,
+            max_age,
+            num_replicas: stream.replicas.unwrap_or(self.stream_replicas),
+            duplicate_window,
             // The server reads 0 as no limit at all, and then never discards a message before it is `max_age` old.
             ..Config::default()
         }

@@ -13,7 +13,9 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::api::{Described, Problem};
-use super::risks::{About, Effect, Risk, covers, risks};
+#[cfg(test)]
+use super::risks::risks;
+use super::risks::{About, Effect, Risk, covers};
 use super::{CHECK_TIMEOUT, Inner, NatsBus, StreamConfig};
 use crate::diagnosis::{Check, Demands, Diagnose, Finding, checks, span, version};
 
@@ -99,17 +101,26 @@ impl Inner {
         let covered =
             |topic: &String| wanted.iter().flat_map(StreamConfig::subjects).any(|known| covers(&known, topic));
         let waiting: Vec<&String> = demands.topics.iter().filter(|topic| !covered(topic)).collect();
-        let nameless = |topic: &String| StreamConfig { name: String::new(), topics: vec![topic.clone()] };
+        let nameless = |topic: &String| StreamConfig::new("", [topic]);
         wanted.extend(waiting.into_iter().map(nameless));
         wanted
     }
 
     /// Examines the stream of that name, or those that take its subjects instead.
     async fn examine(&self, wanted: &StreamConfig, demands: &Demands) -> Result<Vec<Finding>, Problem> {
-        if !wanted.name.is_empty()
-            && let Some(found) = self.describe(&wanted.name).await?
-        {
-            return Ok(self.judge_stream(wanted, &found, demands).await);
+        let found = if wanted.name.is_empty() { None } else { self.describe(&wanted.name).await? };
+        let needed = !wanted.by_default || takes_any(&wanted.subjects(), &demands.topics);
+        match found {
+            Some(found) if needed || found.last_sequence() != Some(0) => {
+                return Ok(self.judge_stream(wanted, &found, demands).await);
+            }
+            Some(_) => {
+                return Ok(vec![
+                    STREAM.ok(format!("stream {} exists, and nothing was ever stored in it", wanted.name)),
+                ]);
+            }
+            None if !needed => return Ok(vec![unneeded(wanted)]),
+            None => {}
         }
         let mut names = Vec::new();
         for subject in wanted.subjects() {
@@ -128,7 +139,7 @@ impl Inner {
         let missing: Vec<String> = not_covered(wanted, &subjects);
         let mut findings = Vec::new();
         for other in &others {
-            let takes = StreamConfig { name: other.config.name.clone(), topics: Vec::new() };
+            let takes = StreamConfig { name: other.config.name.clone(), ..StreamConfig::default() };
             findings.extend(self.judge_stream(&takes, other, demands).await);
         }
         findings.push(judge_subjects(&others[0].config.name, &subjects, &missing));
@@ -136,12 +147,7 @@ impl Inner {
     }
 
     async fn judge_stream(&self, wanted: &StreamConfig, found: &Described, demands: &Demands) -> Vec<Finding> {
-        let asked_for = match found.config.retention {
-            RetentionPolicy::Interest => self.asked_for(&found.config.name).await.ok(),
-            RetentionPolicy::Limits | RetentionPolicy::WorkQueue => None,
-        };
-        let risks = risks(&found.config, asked_for.as_deref(), self.config.stream_max_age);
-        judge_stream(wanted, &found.config, &risks, demands)
+        judge_stream(wanted, &found.config, &self.risks_of(found).await, demands)
     }
 }
 
@@ -154,7 +160,7 @@ impl Inner {
     }
 
     fn missing(&self, wanted: &StreamConfig) -> Finding {
-        let config = &self.config;
+        let config = self.config.stream(wanted);
         let topics = wanted.topics.join(", ");
         let name = if wanted.name.is_empty() { "NAME" } else { &wanted.name };
         let start = match wanted.name.is_empty() {
@@ -167,8 +173,8 @@ impl Inner {
             "{start}\nnats stream add {name} --subjects '{}' --storage file --replicas {} --retention limits --discard old \
              --max-age {}s --dupe-window {}s --defaults",
             wanted.subjects().join(","),
-            config.stream_replicas,
-            config.stream_max_age.as_secs(),
+            config.num_replicas,
+            config.max_age.as_secs(),
             config.duplicate_window.as_secs().max(1),
         );
         STREAM.error(
@@ -305,10 +311,22 @@ fn judge_stream(wanted: &StreamConfig, found: &Config, risks: &[Risk], demands: 
             "acknowledges what it has stored".to_owned()
         }),
         judge_risk(&STORAGE, name, risks, About::Storage, || "is kept in files".to_owned()),
-        judge_replicas(name, found),
+        judge_drift(&REPLICAS, name, risks, About::Replicas, || judge_replicas(name, found)),
         judge_risk(&RETENTION, name, risks, About::Retention, || kept(found)),
-        judge_duplicates(name, found, demands),
+        judge_drift(&DUPLICATES, name, risks, About::Duplicates, || judge_duplicates(name, found, demands)),
     ]
+}
+
+/// Says whether a stream of these subjects takes any of these topics.
+fn takes_any(subjects: &[String], topics: &[String]) -> bool {
+    topics.iter().any(|topic| subjects.iter().any(|pattern| covers(pattern, topic)))
+}
+
+fn unneeded(wanted: &StreamConfig) -> Finding {
+    STREAM.ok(format!(
+        "stream {} of the default list does not exist, and no event waits for it: a relay that starts makes it",
+        wanted.name
+    ))
 }
 
 fn not_covered(wanted: &StreamConfig, subjects: &[String]) -> Vec<String> {
@@ -342,9 +360,23 @@ fn judge_risk(
     let join = |text: fn(&Risk) -> &str, by: &str| of_this.iter().map(|risk| text(risk)).collect::<Vec<_>>().join(by);
     let found = format!("stream {name} {}", join(|risk| &risk.found, "; it "));
     let fix = join(|risk| &risk.fix, "\n");
-    match of_this.iter().any(|risk| risk.effect != Effect::Vanishes) {
+    match of_this.iter().any(|risk| !matches!(risk.effect, Effect::Vanishes | Effect::Differs)) {
         true => check.error(found, fix),
         false => check.warning(found, fix),
+    }
+}
+
+/// Reports that a stream keeps less than is configured, and otherwise what `else_` makes of it.
+fn judge_drift(
+    check: &'static Check,
+    name: &str,
+    risks: &[Risk],
+    about: About,
+    else_: impl FnOnce() -> Finding,
+) -> Finding {
+    match risks.iter().any(|risk| risk.about == about) {
+        true => judge_risk(check, name, risks, about, String::new),
+        false => else_(),
     }
 }
 
@@ -396,6 +428,7 @@ mod tests {
     use super::*;
     use async_nats::jetstream::stream::{PersistenceMode, StorageType};
 
+    use super::super::drift::drift;
     use crate::diagnosis::Severity::{self, Error, Ok, Warning};
 
     const DEMANDS: Demands = Demands {
@@ -407,7 +440,7 @@ mod tests {
     };
 
     fn wanted() -> StreamConfig {
-        StreamConfig { name: "PLAYER".into(), topics: vec!["events.player".into()] }
+        StreamConfig::new("PLAYER", ["events.player"])
     }
 
     fn good() -> Config {
@@ -422,14 +455,21 @@ mod tests {
     }
 
     fn judge(stream: &Config) -> Vec<Finding> {
-        let risks = risks(stream, Some(&[]), Duration::from_secs(72 * 3600));
+        let mut risks = risks(stream, Some(&[]), Duration::from_secs(72 * 3600));
+        let asked = StreamConfig {
+            replicas: Some(3),
+            duplicate_window: Some(Duration::from_secs(120)),
+            max_age: Some(Duration::from_secs(72 * 3600)),
+            ..wanted()
+        };
+        risks.extend(drift(&asked, stream));
         judge_stream(&wanted(), stream, &risks, &DEMANDS)
     }
 
     #[test]
     fn every_property_of_a_stream_has_a_judgement() {
         type Change = fn(&mut Config);
-        let table: [(&Check, Severity, Change); 14] = [
+        let table: [(&Check, Severity, Change); 16] = [
             (&SUBJECTS, Error, |stream| stream.subjects = vec!["events.player".into()]),
             (&ACKNOWLEDGEMENT, Error, |stream| stream.no_ack = true),
             (&ACKNOWLEDGEMENT, Error, |stream| stream.sealed = true),
@@ -444,6 +484,8 @@ mod tests {
             (&RETENTION, Ok, |stream| stream.retention = RetentionPolicy::WorkQueue),
             (&RETENTION, Ok, |stream| stream.max_age = Duration::ZERO),
             (&DUPLICATES, Warning, |stream| stream.duplicate_window = Duration::from_secs(14)),
+            (&DUPLICATES, Warning, |stream| stream.duplicate_window = Duration::from_secs(119)),
+            (&RETENTION, Warning, |stream| stream.max_age = Duration::from_secs(71 * 3600)),
         ];
         assert!(judge(&good()).iter().all(|finding| finding.severity == Ok));
         for (check, severity, change) in table {

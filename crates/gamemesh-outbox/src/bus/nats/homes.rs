@@ -7,16 +7,16 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use async_nats::header::NATS_EXPECTED_STREAM;
-use async_nats::jetstream::stream::RetentionPolicy;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, timeout};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::api::{Described, Problem};
 use super::error::Answer;
 use super::past::Past;
-use super::risks::{Effect, Risk, covers, risks};
-use super::{Inner, message};
+use super::risks::{Effect, Risk, covers};
+use super::seen::Seen;
+use super::{Inner, StreamConfig, message};
 use crate::bus::{BusError, BusErrorKind};
 use crate::event::Event;
 use crate::troubles::TroubleKind;
@@ -50,18 +50,11 @@ pub(super) struct Stream {
     /// The subjects that it takes.
     pub(super) subjects: Vec<String>,
     /// What the server said; `None` where the login may not ask.
-    seen: Option<Seen>,
+    pub(super) seen: Option<Seen>,
     looked: Instant,
     /// On which connection, counted from 1; 0 while there is doubt about it.
     connection: AtomicU64,
     pub(super) past: Past,
-}
-
-#[derive(Clone, Debug)]
-struct Seen {
-    domain: String,
-    leaderless: bool,
-    risks: Vec<Risk>,
 }
 
 /// Where the events of a subject go.
@@ -139,7 +132,11 @@ impl Stream {
 
     /// Says why nothing is to be published to it, if that is so.
     pub(super) fn closed(&self, require_durable: bool) -> Option<String> {
-        let stops = |risk: &&Risk| require_durable || risk.effect == Effect::TakesNothing;
+        let stops = |risk: &&Risk| match risk.effect {
+            Effect::TakesNothing => true,
+            Effect::LostInARestart | Effect::Vanishes => require_durable,
+            Effect::Differs => false,
+        };
         let risk = self.risks().iter().find(stops);
         let text = risk.map(|risk| format!("stream {} {}", self.name, risk.found));
         let unseen = || {
@@ -266,6 +263,11 @@ impl Homes {
         let mut homeless: Vec<String> = homeless.map(|(subject, _)| subject.clone()).collect();
         homeless.sort_unstable();
         homeless
+    }
+
+    /// Says whether a subject in use that belongs to `wanted` had no home when it was last asked.
+    pub(super) fn misses(&self, wanted: &StreamConfig) -> bool {
+        self.homeless().iter().any(|subject| wanted.subjects().iter().any(|pattern| covers(pattern, subject)))
     }
 
     /// Returns the stream into which `subject` is mapped, if it is.
@@ -530,44 +532,9 @@ impl Inner {
             }
         };
         let stream = Arc::new(stream);
-        self.tell(&stream);
+        self.tell(&stream, before.as_deref());
         self.homes.keep(stream.clone());
         Ok(Some(stream))
-    }
-
-    async fn see(&self, described: &Described) -> Seen {
-        let stream = &described.config;
-        let asked_for = match stream.retention {
-            RetentionPolicy::Interest => self.asked_for(&stream.name).await.ok(),
-            RetentionPolicy::Limits | RetentionPolicy::WorkQueue => None,
-        };
-        Seen {
-            domain: described.domain.clone(),
-            leaderless: described.leaderless(),
-            risks: risks(stream, asked_for.as_deref(), self.config.stream_max_age),
-        }
-    }
-
-    /// Tells once what is amiss with a stream, and when it no longer is.
-    fn tell(&self, stream: &Stream) {
-        let Some(seen) = &stream.seen else { return };
-        if seen.risks.is_empty() {
-            if self.troubles.end(TroubleKind::Place, &stream.name) {
-                info!(stream = stream.name, "the stream is as it should be again");
-            }
-            return;
-        }
-        let found: Vec<&str> = seen.risks.iter().map(|risk| risk.found.as_str()).collect();
-        let found = found.join("; it ");
-        if self.troubles.begin(TroubleKind::Place, &stream.name, &format!("stream {} {found}", stream.name)) {
-            let fix = seen
-                .risks
-                .iter()
-                .map(|risk| risk.fix.lines().next().unwrap_or_default())
-                .collect::<Vec<_>>()
-                .join("; ");
-            warn!(stream = stream.name, found, fix, "acknowledged events may be lost from a stream, or it takes none");
-        }
     }
 
     /// Says why nothing is to be published to a stream, if that is so.

@@ -92,9 +92,29 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_a_header_where_one_can_hold_it_and_harms_nothing_elsewhere() {
+        let sent = |key: &str, own: &[(&str, &str)]| {
+            let own = own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let event = Event { key: Some(key.to_owned()), headers: own, ..event() };
+            let (headers, _) = build(&event, 8192).expect("it can be sent");
+            headers.get("Event-Key").map(|value| value.as_str().to_owned())
+        };
+        for key in ["player-7", "", "player 7", "spieler-ä", "雪", "a: b", &"k".repeat(4096)] {
+            assert_eq!(sent(key, &[("Tenant", "eu-1")]).as_deref(), Some(key));
+        }
+        for key in [" player-7", "player-7\t", "a\r\nNats-Rollup: all", "a\0", "\u{a0}a", "\u{85}"] {
+            assert_eq!(sent(key, &[]), None, "{key:?}");
+        }
+        assert_eq!(sent("player-7", &[("Event-Key", "its own")]).as_deref(), Some("its own"));
+        let event = Event { key: Some("a".into()), headers: [("event-key".into(), "b".into())].into(), ..event() };
+        let names = headers(&event).unwrap().iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
+        assert!(!names.contains(&"Event-Key".to_owned()), "one of them in any case: {names:?}");
+    }
+
+    #[test]
     fn the_limit_counts_headers_as_the_server_does() {
-        let event = event();
-        let wire = "NATS/1.0\r\nTenant: eu-1\r\nNats-Msg-Id: 0192f0c1-2c5f-7cc3-98c4-dc0c0c07398f\r\n\r\n";
+        let event = Event { key: Some("player-7".into()), ..event() };
+        let wire = "NATS/1.0\r\nEvent-Key: player-7\r\nTenant: eu-1\r\nNats-Msg-Id: 0192f0c1-2c5f-7cc3-98c4-dc0c0c07398f\r\n\r\n";
         let bytes = wire.len() + wire::envelope(&event).len();
         assert!(build(&event, bytes).is_ok());
         let error = build(&event, bytes - 1).map(drop).expect_err("one byte too many");

@@ -1,8 +1,8 @@
 //! NATS JetStream.
 //!
 //! An event goes to the subject `<topic>.<event_type>` with the envelope as its body, `Nats-Msg-Id: <id>` (on which the
-//! stream deduplicates), its own headers, and the W3C trace headers of its carrier. It counts as published when the
-//! stream has acknowledged it; a whole batch is sent before the first acknowledgement is awaited.
+//! stream deduplicates), its own headers, its key as `Event-Key`, and the W3C trace headers of its carrier. It counts as
+//! published when the stream has acknowledged it; a whole batch is sent before the first acknowledgement is awaited.
 //!
 //! # What an acknowledgement is worth
 //!
@@ -22,6 +22,7 @@ mod api;
 mod config;
 #[cfg(feature = "doctor")]
 pub mod diagnose;
+mod drift;
 mod error;
 mod homes;
 mod inbox;
@@ -33,6 +34,7 @@ mod past;
 mod read_back;
 mod replies;
 mod risks;
+mod seen;
 mod signals;
 mod strangers;
 mod streams;

@@ -16,6 +16,10 @@ pub(super) enum About {
     Storage,
     /// For how long it keeps them.
     Retention,
+    /// On how many servers it keeps them.
+    Replicas,
+    /// For how long it remembers their ids.
+    Duplicates,
 }
 
 /// What comes of it.
@@ -27,6 +31,8 @@ pub(super) enum Effect {
     LostInARestart,
     /// What it acknowledged goes away while the server runs.
     Vanishes,
+    /// It keeps less than is configured.
+    Differs,
 }
 
 /// One thing that is amiss.
@@ -49,7 +55,7 @@ pub(super) fn risks(stream: &Config, asked_for: Option<&[String]>, chosen_age: D
         .collect()
 }
 
-fn risk(about: About, effect: Effect, found: impl Into<String>, fix: impl Into<String>) -> Risk {
+pub(super) fn risk(about: About, effect: Effect, found: impl Into<String>, fix: impl Into<String>) -> Risk {
     Risk { about, effect, found: found.into(), fix: fix.into() }
 }
 
@@ -162,7 +168,7 @@ fn age(stream: &Config, chosen: Duration) -> Option<Risk> {
     })
 }
 
-fn span(duration: Duration) -> String {
+pub(super) fn span(duration: Duration) -> String {
     match duration.as_secs() {
         0 => format!("{} ms", duration.as_millis()),
         seconds @ 1..120 => format!("{seconds} s"),

@@ -1,6 +1,6 @@
 //! The streams that the configuration names: made at the start where they are missing, never changed, and never made again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -23,13 +23,21 @@ pub(super) struct Beginning(Mutex<Begun>);
 struct Begun {
     /// By name, why one could not be made; `None` once it was there, or its subjects had another stream.
     streams: BTreeMap<String, Option<String>>,
+    /// Those of the default list of which it was told that events miss them.
+    missed: BTreeSet<String>,
     connection: u64,
     tried: Option<Instant>,
 }
 
 impl Begun {
-    fn done(&self, streams: &[StreamConfig]) -> bool {
-        streams.iter().all(|stream| matches!(self.streams.get(&stream.name), Some(None)))
+    /// Says whether a stream is there, was there, or need not be: one of the default list that could not be made is left
+    /// alone until an event `misses` it.
+    fn is_done(&self, stream: &StreamConfig, misses: impl Fn(&StreamConfig) -> bool) -> bool {
+        match self.streams.get(&stream.name) {
+            Some(None) => true,
+            Some(Some(_)) => stream.by_default && !misses(stream),
+            None => false,
+        }
     }
 }
 
@@ -42,24 +50,38 @@ impl Inner {
         let mut begun = self.beginning.0.lock().await;
         let connection = self.connections();
         let waiting = begun.connection == connection && begun.tried.is_some_and(|tried| tried.elapsed() < RETRY);
-        if waiting || begun.done(&self.config.streams) {
+        if waiting {
             return Ok(());
         }
+        let misses = |stream: &StreamConfig| self.homes.misses(stream);
+        let mut tried = false;
         for stream in &self.config.streams {
-            if let Some(None) = begun.streams.get(&stream.name) {
+            if begun.is_done(stream, misses) {
                 continue;
             }
+            tried = true;
             let problem = match self.make(stream).await {
                 Ok(()) => None,
                 Err(Problem::Bus(error)) => return Err(error),
                 Err(Problem::Denied(text) | Problem::Stream(text)) => Some(text),
             };
             let before = begun.streams.insert(stream.name.clone(), problem.clone());
-            if let Some(text) = problem.filter(|text| before.flatten().as_ref() != Some(text)) {
+            let Some(text) = problem else { continue };
+            if stream.by_default && !misses(stream) {
+                info!(
+                    stream = stream.name,
+                    error = text,
+                    "a stream of the default list is not made, and no event needs it"
+                );
+            } else if before.flatten().as_ref() != Some(&text)
+                || stream.by_default && begun.missed.insert(stream.name.clone())
+            {
                 warn!(stream = stream.name, error = text, "cannot make sure of a stream");
             }
         }
-        (begun.connection, begun.tried) = (connection, Some(Instant::now()));
+        if tried {
+            (begun.connection, begun.tried) = (connection, Some(Instant::now()));
+        }
         Ok(())
     }
 
@@ -136,7 +158,8 @@ impl Inner {
     pub(super) async fn check_homes(&self) -> Result<(), String> {
         self.look_again().await?;
         let mut missing = Vec::new();
-        for stream in &self.config.streams {
+        // Those of the default list are missed by the events that need them.
+        for stream in self.config.streams.iter().filter(|stream| !stream.by_default) {
             for topic in &stream.topics {
                 if !self.has_home(topic).await.map_err(|problem| problem.text())? {
                     missing.push(format!("no stream takes topic {topic}: {}", self.became_of(&stream.name)));

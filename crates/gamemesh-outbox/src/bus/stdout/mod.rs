@@ -6,8 +6,9 @@
 //! {"subject":"events.player.registered","headers":{"Tenant":"eu-1"},"envelope":{"id":"..."}}
 //! ```
 //!
-//! `headers` are the event's own and the W3C trace headers of its carrier; left out when there are none. `envelope` holds the exact bytes of the wire format, except that line
-//! breaks between the tokens of a payload become spaces: JSON has no other, so the value is the same.
+//! `headers` are the event's own, its key (`Event-Key`) and the W3C trace headers of its carrier; left out when there are
+//! none. `envelope` holds the exact bytes of the wire format, except that line breaks between the tokens of a payload become
+//! spaces: JSON has no other, so the value is the same.
 //!
 //! # What an acknowledgement is worth
 //!

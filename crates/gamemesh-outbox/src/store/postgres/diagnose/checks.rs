@@ -30,6 +30,8 @@ checks! {
         "no event leaves the outbox while they last, and neither can producers write";
     HELD = "postgres.held", "events that are due and that another transaction holds",
         "every claim passes them over, and they leave only when that transaction ends";
+    FLEET = "postgres.fleet", "sessions of the earlier relay on this table",
+        "what it takes arrives without headers, key and Nats-Msg-Id and before its available_at, and every failure is an attempt";
     HORIZON = "postgres.vacuum_horizon", "long transactions and prepared ones, which keep dead rows alive",
         "vacuum removes nothing that is younger: each claim wades through more dead rows, and the disk fills";
     SLOTS = "postgres.replication_slots", "replication slots that nobody reads",

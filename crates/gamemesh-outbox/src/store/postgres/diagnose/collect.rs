@@ -74,6 +74,23 @@ pub(super) struct TableLock {
     pub(super) granted: bool,
 }
 
+/// Who works at the table as the earlier relay does.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fleet {
+    pub(super) earlier: Vec<Peer>,
+    /// How many sessions this role may not look into.
+    pub(super) hidden: i64,
+}
+
+/// A session of somebody else.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    pub(super) pid: i32,
+    pub(super) role: String,
+    pub(super) application: String,
+    pub(super) client: String,
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Slot {
     pub(super) name: String,
@@ -177,6 +194,17 @@ impl PostgresStore {
         read_all(&rows, |row| {
             Ok(TableLock { holder: Holder::read(row)?, mode: row.try_get("mode")?, granted: row.try_get("granted")? })
         })
+    }
+
+    pub(super) async fn fleet(&self) -> Result<Fleet, StoreError> {
+        let rows = self.ask(sql::DIAGNOSE_FLEET, &[]).await?;
+        let peers = read_all(&rows, |row| {
+            let Some(pid) = row.try_get("pid")? else { return Ok(None) };
+            let (role, application) = (row.try_get("role")?, row.try_get("application")?);
+            Ok(Some(Peer { pid, role, application, client: row.try_get("client")? }))
+        })?;
+        let hidden = read_all(&rows, |row| row.try_get::<_, i64>("hidden"))?.into_iter().sum();
+        Ok(Fleet { earlier: peers.into_iter().flatten().collect(), hidden })
     }
 
     pub(super) async fn slots(&self) -> Result<Vec<Slot>, StoreError> {

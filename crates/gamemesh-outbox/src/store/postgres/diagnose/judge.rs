@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::checks::{
-    CLOCK, CONNECTION, DURABILITY, ENCODING, HEADROOM, HELD, HORIZON, INDEXES, LOCKS, POOLER, PRIVILEGES,
+    CLOCK, CONNECTION, DURABILITY, ENCODING, FLEET, HEADROOM, HELD, HORIZON, INDEXES, LOCKS, POOLER, PRIVILEGES,
     PRODUCERS_COMMITS, SCHEMA, SLOTS, TLS, VACUUM, VERSION, WRITABLE,
 };
-use super::collect::{Index, Pooler, Privileges, Server, Slot, Table, TableLock};
+use super::collect::{Fleet, Index, Peer, Pooler, Privileges, Server, Slot, Table, TableLock};
 use crate::diagnosis::Finding;
 use crate::span::span;
 use crate::store::postgres::holder::Holder;
@@ -86,6 +86,27 @@ pub(super) fn tls(server: &Server) -> Finding {
             "add sslmode=verify-full to the connection string (and sslrootcert=/path/ca.pem)",
         ),
     }
+}
+
+pub(super) fn fleet(fleet: &Fleet) -> Finding {
+    let hidden = match fleet.hidden {
+        0 => String::new(),
+        sessions => format!(
+            "; {sessions} sessions of other roles are hidden from this one, and may be any (GRANT pg_monitor TO the role shows them)"
+        ),
+    };
+    if fleet.earlier.is_empty() {
+        return FLEET.ok(format!("no session was seen that works as the earlier relay does{hidden}"));
+    }
+    let who = fleet.earlier.iter().map(|peer| {
+        let Peer { pid, role, application, client } = peer;
+        format!("pid {pid}, role {role}, application {application:?}, from {client}")
+    });
+    FLEET.warning(
+        format!("claims or counts as the earlier relay does: {}{hidden}", who.collect::<Vec<_>>().join("; ")),
+        "replace its replicas (docs/operations.md); until then its share of the events arrives without headers, event_key and \
+         Nats-Msg-Id, and available_at does not hold it back",
+    )
 }
 
 pub(super) fn encoding(server: &Server) -> Finding {

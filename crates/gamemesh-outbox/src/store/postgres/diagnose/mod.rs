@@ -8,7 +8,8 @@ pub use self::checks::CHECKS;
 use async_trait::async_trait;
 
 use self::checks::{
-    CLOCK, CONNECTION, DUE_LATER, FAILING, HELD, HORIZON, INDEXES, LOCKS, POOLER, PRIVILEGES, SCHEMA, SLOTS, VACUUM,
+    CLOCK, CONNECTION, DUE_LATER, FAILING, FLEET, HELD, HORIZON, INDEXES, LOCKS, POOLER, PRIVILEGES, SCHEMA, SLOTS,
+    VACUUM,
 };
 use self::collect::ANSWER_WITHIN;
 use super::PostgresStore;
@@ -62,6 +63,7 @@ impl Diagnose for PostgresStore {
         findings.extend(or_unknown(&LOCKS, self.locks().await.map(|found| judge::locks(&found))));
         let held = self.holding_due(demands.long_transaction, ANSWER_WITHIN).await;
         findings.extend(or_unknown(&HELD, held.map(|found| judge::held(&found))));
+        findings.extend(or_unknown(&FLEET, self.fleet().await.map(|fleet| vec![judge::fleet(&fleet)])));
         let holders = self.holders(demands.long_transaction).await;
         findings
             .extend(or_unknown(&HORIZON, holders.map(|holders| judge::horizon(&holders, demands.long_transaction))));

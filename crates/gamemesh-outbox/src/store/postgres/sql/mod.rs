@@ -77,6 +77,7 @@ composed! {
 #[cfg(feature = "doctor")]
 statements! {
     DIAGNOSE_CONNECTION = "diagnose_connection.sql";
+    DIAGNOSE_FLEET = "diagnose_fleet.sql";
     DIAGNOSE_HORIZON = "diagnose_horizon.sql";
     DIAGNOSE_INDEXES = "diagnose_indexes.sql";
     DIAGNOSE_LOCKS = "diagnose_locks.sql";
