@@ -78,7 +78,10 @@ pub(crate) async fn count(client: &Client, from: &str) -> i64 {
 async fn migrations_go_up_and_down_on_tables_with_rows() {
     let (_database, client, store) = empty_database().await;
     assert_eq!(store.apply_migrations(EXAMPLE_BOOKS, &EXAMPLE_MIGRATIONS).await.unwrap(), [1, 2]);
-    client.batch_execute("INSERT INTO players (id, name) VALUES (gen_random_uuid(), 'Ada')").await.unwrap();
+    client
+        .batch_execute("INSERT INTO players (username, email, password_hash) VALUES ('Ada', 'a@b', '!')")
+        .await
+        .unwrap();
     client.batch_execute("INSERT INTO player_stats (player_id) SELECT id FROM players").await.unwrap();
     assert!(store.migration_status().await.unwrap().iter().all(|state| !state.applied));
 

@@ -130,7 +130,8 @@ impl StoreHarness for PostgresHarness {
         let (mut client, connection) = tokio_postgres::connect(&self.dsn, tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
         let mut transaction = client.transaction().await.unwrap();
-        let insert = "INSERT INTO players (id, name) VALUES (gen_random_uuid(), 'Ada')";
+        let insert = "INSERT INTO players (username, email, password_hash)
+                      SELECT left(id, 32), id, '!' FROM gen_random_uuid()::text AS id";
         transaction.batch_execute(insert).await.unwrap();
         OutboxPublisher::default().publish_all(&mut transaction, events).await.unwrap();
         match end {

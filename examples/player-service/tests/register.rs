@@ -13,7 +13,7 @@ use sqlx::PgPool;
 use tower::ServiceExt;
 
 const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
-const ADA: &str = r#"{"name": "Ada", "email": "ada@example.com"}"#;
+const ADA: &str = r#"{"username": "Ada", "email": "ada@example.com"}"#;
 
 #[tokio::test]
 async fn a_registration_writes_the_player_the_statistics_and_the_event() {
@@ -25,10 +25,13 @@ async fn a_registration_writes_the_player_the_statistics_and_the_event() {
     let row = service.event().await;
     assert_eq!(row["id"], body["event_id"]);
     assert_eq!(row["topic"], "events.player");
-    assert_eq!(row["event_type"], "registered");
+    assert_eq!(row["event_type"], "PlayerRegistered");
     assert_eq!(row["status"], "PENDING");
-    assert_eq!(row["event_key"], body["player"]["id"]);
+    assert_eq!(row["event_key"], body["player"]["player_id"]);
     assert_eq!(row["payload"], body["player"]);
+    let payload = row["payload"].as_object().expect("an object");
+    assert_eq!(payload.keys().collect::<Vec<_>>(), ["email", "player_id", "username"]);
+    assert_eq!((&payload["username"], &payload["email"]), (&json!("Ada"), &json!("ada@example.com")));
 }
 
 #[tokio::test]
@@ -71,11 +74,65 @@ async fn a_statement_that_fails_takes_everything_back() {
 }
 
 #[tokio::test]
-async fn an_address_is_registered_once() {
+async fn a_name_and_an_address_are_registered_once() {
     let service = Service::start().await;
     assert_eq!(service.register(ADA, None).await.0, StatusCode::CREATED);
-    let again = r#"{"name": "Another", "email": " ADA@example.com "}"#;
-    assert_eq!(service.register(again, None).await.0, StatusCode::CONFLICT);
+    for again in
+        [r#"{"username": "Another", "email": " ADA@example.com "}"#, r#"{"username": "Ada", "email": "b@example.com"}"#]
+    {
+        assert_eq!(service.register(again, None).await.0, StatusCode::CONFLICT, "{again}");
+    }
+    assert_eq!(service.rows().await, Rows { players: 1, player_stats: 1, events: 1 });
+}
+
+#[tokio::test]
+async fn a_change_writes_the_player_and_the_event_or_nothing() {
+    let service = Service::start().await;
+    let (_, ada) = service.register(ADA, None).await;
+    service.register(r#"{"username": "Grace", "email": "grace@example.com"}"#, None).await;
+    let id = ada["player"]["player_id"].as_str().expect("an id").to_owned();
+    let (status, body) = service.update(&id, r#"{"username": "Countess"}"#).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let expected = json!({"player_id": id, "username": "Countess", "email": "ada@example.com"});
+    assert_eq!(body["player"], expected);
+
+    let row: String = sqlx::query_scalar(
+        "SELECT jsonb_build_object('type', event_type, 'topic', topic, 'key', event_key, 'payload', payload)::text
+         FROM outbox_events WHERE id::text = $1",
+    )
+    .bind(body["event_id"].as_str())
+    .fetch_one(&service.pool)
+    .await
+    .expect("an event");
+    let row: Value = serde_json::from_str(&row).expect("JSON");
+    assert_eq!(row, json!({"type": "PlayerUpdated", "topic": "events.player", "key": id, "payload": expected}));
+
+    let before = service.rows().await;
+    for (id, change, expected) in [
+        (id.as_str(), r#"{"email": "grace@example.com"}"#, StatusCode::CONFLICT),
+        (&id, "{}", StatusCode::UNPROCESSABLE_ENTITY),
+        (&id, r#"{"email": "nowhere"}"#, StatusCode::UNPROCESSABLE_ENTITY),
+        ("00000000-0000-0000-0000-000000000000", r#"{"username": "Nobody"}"#, StatusCode::NOT_FOUND),
+        ("nonsense", r#"{"username": "Nobody"}"#, StatusCode::BAD_REQUEST),
+    ] {
+        assert_eq!(service.update(id, change).await.0, expected, "{id} {change}");
+    }
+    assert_eq!(service.rows().await, before);
+}
+
+#[tokio::test]
+async fn the_tables_of_the_earlier_system_serve_as_they_are() {
+    let database = PostgresServer::shared().database().await;
+    let pool = PgPool::connect(&database.url()).await.expect("a connection");
+    let earlier = "CREATE TABLE players (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), username varchar(32) NOT NULL UNIQUE,
+                       email varchar(255) NOT NULL UNIQUE, password_hash varchar(255) NOT NULL,
+                       created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz NOT NULL DEFAULT now());
+                   CREATE TABLE player_stats (player_id uuid PRIMARY KEY REFERENCES players (id), rank integer NOT NULL DEFAULT 1000,
+                       score bigint NOT NULL DEFAULT 0, games_played integer NOT NULL DEFAULT 0,
+                       updated_at timestamptz NOT NULL DEFAULT now())";
+    sqlx::raw_sql(earlier).execute(&pool).await.expect("their tables");
+    let service = Service::on(&database).await;
+    assert_eq!(service.register(ADA, None).await.0, StatusCode::CREATED);
     assert_eq!(service.rows().await, Rows { players: 1, player_stats: 1, events: 1 });
 }
 
@@ -85,9 +142,9 @@ async fn bad_input_is_refused_and_leaves_nothing() {
     for (body, expected) in [
         ("{", StatusCode::BAD_REQUEST),
         ("{}", StatusCode::UNPROCESSABLE_ENTITY),
-        (r#"{"name": " ", "email": "ada@example.com"}"#, StatusCode::UNPROCESSABLE_ENTITY),
-        (r#"{"name": "Ada", "email": "nowhere"}"#, StatusCode::UNPROCESSABLE_ENTITY),
-        (r#"{"name": "Ada\u0000", "email": "ada@example.com"}"#, StatusCode::UNPROCESSABLE_ENTITY),
+        (r#"{"username": " Al ", "email": "ada@example.com"}"#, StatusCode::UNPROCESSABLE_ENTITY),
+        (r#"{"username": "Ada", "email": "nowhere"}"#, StatusCode::UNPROCESSABLE_ENTITY),
+        (r#"{"username": "Ada\u0000", "email": "ada@example.com"}"#, StatusCode::UNPROCESSABLE_ENTITY),
     ] {
         assert_eq!(service.register(body, None).await.0, expected, "{body}");
     }
@@ -124,7 +181,10 @@ struct Rows {
 
 impl Service {
     async fn start() -> Self {
-        let database: TestDatabase = PostgresServer::shared().database().await;
+        Self::on(&PostgresServer::shared().database().await).await
+    }
+
+    async fn on(database: &TestDatabase) -> Self {
         let config = PostgresConfig::from_dsn(&database.url()).expect("a URL");
         let relay = PostgresStore::new(config).expect("a store");
         relay.migrate_up().await.expect("an outbox");
@@ -138,6 +198,12 @@ impl Service {
         if let Some(traceparent) = traceparent {
             request = request.header("traceparent", traceparent);
         }
+        let (status, text) = self.send(request.body(Body::from(body.to_owned())).expect("a request")).await;
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    async fn update(&self, id: &str, body: &str) -> (StatusCode, Value) {
+        let request = Request::patch(format!("/players/{id}")).header("content-type", "application/json");
         let (status, text) = self.send(request.body(Body::from(body.to_owned())).expect("a request")).await;
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
