@@ -166,7 +166,9 @@ async fn looking_creates_no_stream() {
     let environment = [("DATABASE_URL", database.as_str()), ("NATS_URL", &url)];
     migrate_up(&environment);
     assert_eq!(status(&environment).0, Some(0));
-    assert_eq!(run(&["doctor"], &environment).status.code(), Some(1));
+    assert_eq!(run(&["doctor"], &environment).status.code(), Some(0), "nobody asked for the default list, and no event waits");
+    let asked_for = [&environment[..], &[("OUTBOX_NATS_STREAMS", "PLAYER=events.player")]].concat();
+    assert_eq!(run(&["doctor"], &asked_for).status.code(), Some(1));
     let jetstream = async_nats::jetstream::new(async_nats::connect(&url).await.unwrap());
     assert!(jetstream.get_stream("PLAYER").await.is_err(), "a command that only looks created the stream");
 }
@@ -176,7 +178,8 @@ async fn nothing_is_logged_where_all_is_well_unless_it_is_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let nats = NatsServer::start().await.unwrap();
     let (database, url) = (sqlite(folder.path()), nats.url());
-    let environment = [("DATABASE_URL", database.as_str()), ("NATS_URL", &url)];
+    let streams = ("OUTBOX_NATS_STREAMS", "PLAYER=events.player");
+    let environment = [("DATABASE_URL", database.as_str()), ("NATS_URL", &url), streams];
     migrate_up(&environment);
     let logged = |command: &str, settings: &[(&str, &str)]| {
         let output = run(&[command], &[&environment[..], settings].concat());

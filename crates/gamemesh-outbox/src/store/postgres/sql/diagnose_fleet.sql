@@ -11,7 +11,8 @@ WITH session AS (
     FROM pg_stat_activity
     WHERE datname = current_database()
       AND pid <> pg_backend_pid()
-      AND backend_type = 'client backend'
+      -- Hidden where the statement is; only a client's session has a role then.
+      AND (backend_type = 'client backend' OR backend_type IS NULL AND usesysid IS NOT NULL)
 )
 (SELECT pid, role, application, client, 0::bigint AS hidden
  FROM session
