@@ -166,7 +166,11 @@ async fn looking_creates_no_stream() {
     let environment = [("DATABASE_URL", database.as_str()), ("NATS_URL", &url)];
     migrate_up(&environment);
     assert_eq!(status(&environment).0, Some(0));
-    assert_eq!(run(&["doctor"], &environment).status.code(), Some(0), "nobody asked for the default list, and no event waits");
+    assert_eq!(
+        run(&["doctor"], &environment).status.code(),
+        Some(0),
+        "nobody asked for the default list, and no event waits"
+    );
     let asked_for = [&environment[..], &[("OUTBOX_NATS_STREAMS", "PLAYER=events.player")]].concat();
     assert_eq!(run(&["doctor"], &asked_for).status.code(), Some(1));
     let jetstream = async_nats::jetstream::new(async_nats::connect(&url).await.unwrap());

@@ -265,6 +265,15 @@ impl Homes {
         homeless
     }
 
+    /// Says whether a subject in use goes into the stream of this name.
+    fn uses(&self, name: &str) -> bool {
+        let (known, now) = (self.read(), self.now());
+        known.subjects.values().any(|entry| {
+            let goes_there = matches!(&entry.place, Place::Stream(of) | Place::Mapped(of) if of == name);
+            goes_there && now.saturating_sub(entry.used.load(Ordering::Relaxed)) < IN_USE.as_millis() as u64
+        })
+    }
+
     /// Says whether a subject in use that belongs to `wanted` had no home when it was last asked.
     pub(super) fn misses(&self, wanted: &StreamConfig) -> bool {
         self.homeless().iter().any(|subject| wanted.subjects().iter().any(|pattern| covers(pattern, subject)))
@@ -544,7 +553,12 @@ impl Inner {
 
     /// Looks again at what was seen a while ago, and asks again for subjects in use that had no home.
     pub(super) async fn look_again(&self) -> Result<(), String> {
-        for name in self.homes.older_than(RECENT).into_iter().take(ASKED_MAX) {
+        let old = self.homes.older_than(BELIEVED);
+        // One of the default list that nobody uses needs no look with every check.
+        let by_default =
+            |name: &String| self.config.streams.iter().any(|stream| stream.by_default && stream.name == *name);
+        let due = |name: &String| !by_default(name) || old.contains(name) || self.homes.uses(name);
+        for name in self.homes.older_than(RECENT).into_iter().filter(due).take(ASKED_MAX) {
             self.look(&name, "").await.map_err(|problem| format!("stream {name}: {}", problem.text()))?;
         }
         Ok(())
