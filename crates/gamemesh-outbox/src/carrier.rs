@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use opentelemetry::propagation::{Extractor, Injector, TextMapCompositePropagator, TextMapPropagator};
-use opentelemetry::trace::TraceContextExt;
+use opentelemetry::trace::{SpanId, TraceContextExt};
 use opentelemetry::{Context, TraceId};
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 use serde::{Deserialize, Serialize};
@@ -84,13 +84,23 @@ impl Carrier {
     /// Returns the trace that the carrier belongs to, if its `traceparent` is valid. Read by the letter of W3C Trace
     /// Context: it only names a trace, and continues none.
     pub fn trace_id(&self) -> Option<TraceId> {
+        self.ids().map(|(trace, _)| trace)
+    }
+
+    /// Returns the span that the carrier names, if its `traceparent` is valid.
+    pub fn span_id(&self) -> Option<SpanId> {
+        self.ids().map(|(_, span)| span)
+    }
+
+    fn ids(&self) -> Option<(TraceId, SpanId)> {
         let mut parts = self.get(TRACEPARENT)?.trim().split('-');
         let mut part = |digits| parts.next().filter(|part| part.len() == digits && part.bytes().all(is_small_hex));
         let (version, trace, span, _flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
         // Later versions may have more to say; 255 will never be one.
         let whole = version != "ff" && (version != "00" || parts.next().is_none());
         let trace_id = TraceId::from_hex(trace).ok().filter(|id| *id != TraceId::INVALID)?;
-        (whole && span.bytes().any(|digit| digit != b'0')).then_some(trace_id)
+        let span_id = SpanId::from_hex(span).ok().filter(|id| *id != SpanId::INVALID)?;
+        whole.then_some((trace_id, span_id))
     }
 }
 

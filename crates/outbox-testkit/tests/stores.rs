@@ -131,7 +131,7 @@ impl StoreHarness for PostgresHarness {
         tokio::spawn(connection);
         let mut transaction = client.transaction().await.unwrap();
         let insert = "INSERT INTO players (username, email, password_hash)
-                      SELECT left(id, 32), id, '!' FROM gen_random_uuid()::text AS id";
+                      SELECT left(id::text, 32), id::text, '!' FROM gen_random_uuid() AS id";
         transaction.batch_execute(insert).await.unwrap();
         OutboxPublisher::default().publish_all(&mut transaction, events).await.unwrap();
         match end {

@@ -125,7 +125,7 @@ impl Inner {
     ) -> (Vec<Option<Receipt>>, Option<Answers>) {
         let system = self.bus.system();
         let spans = events.iter_mut().zip(&fates);
-        let spans: Vec<Spans> = spans.map(|(event, fate)| Spans::open(event, fate, system)).collect();
+        let spans: Vec<Option<Spans>> = spans.map(|(event, fate)| Spans::open(event, fate, system)).collect();
         let (receipts, answers) = if fates.iter().all(|fate| matches!(fate, Fate::Send)) {
             let (receipts, answers) = self.send_contained(terms, stopping, events).await;
             (receipts.into_iter().map(Some).collect(), answers)
@@ -142,8 +142,10 @@ impl Inner {
             };
             (fates.into_iter().map(receipt).collect::<Vec<_>>(), answers)
         };
-        for (span, receipt) in spans.iter().zip(receipts.iter()) {
-            receipt.iter().for_each(|receipt| span.close(receipt));
+        for (spans, receipt) in spans.iter().zip(&receipts) {
+            if let (Some(spans), Some(receipt)) = (spans, receipt) {
+                spans.close(receipt);
+            }
         }
         (receipts, answers)
     }
@@ -193,18 +195,18 @@ fn distinct_routes<'a>(events: impl Iterator<Item = &'a Event>) -> Vec<Route> {
 }
 
 /// What a collector is told of one event: `outbox.publish <topic>`, a child of the span that inserted the row, and below it
-/// `events.publish <topic>`, where it is sent. Disabled where nobody listens.
+/// `events.publish <topic>`, where it is sent.
 struct Spans {
     publish: Span,
     send: Span,
 }
 
 impl Spans {
-    /// Opens them, and makes the inner one the parent of what the consumer does. Without a tracing layer the carrier stays as
-    /// the producer wrote it.
-    fn open(event: &mut Event, fate: &Fate, system: &'static str) -> Self {
+    /// Opens them, and makes the inner one the parent of what the consumer does. Where nobody listens there are none, and the
+    /// carrier stays as the producer wrote it.
+    fn open(event: &mut Event, fate: &Fate, system: &'static str) -> Option<Self> {
         if matches!(fate, Fate::Keep) {
-            return Self { publish: Span::none(), send: Span::none() };
+            return None;
         }
         let publish = info_span!(
             parent: None,
@@ -216,7 +218,7 @@ impl Spans {
             outcome = field::Empty,
         );
         if publish.is_disabled() {
-            return Self { publish, send: Span::none() };
+            return None;
         }
         resume_from_carrier(&publish, &event.carrier);
         let send = match fate {
@@ -226,7 +228,7 @@ impl Spans {
         if !send.is_disabled() {
             event.carrier.merge(inject_carrier(&send));
         }
-        Self { publish, send }
+        Some(Self { publish, send })
     }
 
     fn close(&self, receipt: &Receipt) {

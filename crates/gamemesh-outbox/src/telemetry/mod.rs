@@ -197,6 +197,8 @@ impl Telemetry {
             topic = event.topic,
             event_type = event.event_type,
             trace_id = event.carrier.trace_id().map(display),
+            // Of the publish, where spans are exported; else of who wrote it.
+            span_id = event.carrier.span_id().map(display),
             attempt = event.attempt_count.saturating_add(1),
             retry_in_seconds = retry_in.as_secs_f64(),
             error = error.chain(),

@@ -52,7 +52,16 @@ pub(crate) fn start(logger: Logger<'_>, log: &LogSettings, otel: &OtelSettings) 
         }
         Logger::Command => (otlp::start(otel, &Telemetry::new(&otel.service_name))?, BoxMakeWriter::new(io::stderr)),
     };
-    tracing_subscriber::registry().with(tracing.spans()).with(lines(logger, log, format, writer)).init();
+    let (filter, events) = (filter(logger, log), filter_fn(|metadata| metadata.is_event()));
+    // Spans are for the collector. Nobody logs within the span of an event, and formatting one for each takes longer than to
+    // send it.
+    if let Some(spans) = tracing.spans() {
+        let lines = lines(format, writer).with_filter(filter.and(events));
+        tracing_subscriber::registry().with(spans).with(lines).init();
+    } else {
+        // Filters of all layers at once: a filter of its own on the only layer would leave spans enabled for nobody.
+        tracing_subscriber::registry().with(filter).with(events).with(lines(format, writer)).init();
+    }
     if matches!(logger, Logger::Relay(_)) {
         std::panic::set_hook(Box::new(panicked));
     }
@@ -68,30 +77,25 @@ fn format(logger: Logger<'_>, log: &LogSettings, service: &str) -> Format {
     (format == LogFormat::Json).then(|| JsonLines::of(service))
 }
 
-fn lines<S>(
-    logger: Logger<'_>,
-    log: &LogSettings,
-    format: Format,
-    writer: BoxMakeWriter,
-) -> Box<dyn Layer<S> + Send + Sync>
-where
-    S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
-{
+fn filter(logger: Logger<'_>, log: &LogSettings) -> EnvFilter {
     let level = match logger {
         Logger::Relay(_) => "info",
         Logger::Command => "warn",
     };
     let level = log.level.as_ref().map_or(level, |level| &level.0);
     let level = format!("{SAID_BY_US},{level}");
-    let filter = EnvFilter::builder().parse(level).expect("the settings were checked");
-    // Spans are for the collector. Nobody logs within the span of an event, and formatting one for each takes longer than
-    // to send it.
-    let filter = filter.and(filter_fn(|metadata| metadata.is_event()));
+    EnvFilter::builder().parse(level).expect("the settings were checked")
+}
+
+fn lines<S>(format: Format, writer: BoxMakeWriter) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+{
     let terminal = io::stderr().is_terminal();
     let lines = fmt::layer().with_writer(writer);
     match format {
-        None => lines.with_ansi(terminal).with_filter(filter).boxed(),
-        Some(json) => lines.event_format(json).with_filter(filter).boxed(),
+        None => lines.with_ansi(terminal).boxed(),
+        Some(json) => lines.event_format(json).boxed(),
     }
 }
 

@@ -193,11 +193,15 @@ impl Event {
         );
         same("body", &body, &message.body)?;
 
+        let fits_a_header = |value: &String| !value.contains(char::is_control) && value.trim() == *value;
         let mut headers = self.headers.clone();
+        if let (BusKind::Nats, Some(key)) = (bus, self.key.as_ref().filter(|key| fits_a_header(key))) {
+            headers.insert("Event-Key".to_owned(), key.clone());
+        }
         for name in TRACE_HEADERS {
             let entries = self.carrier.iter().flatten();
             let value = entries.into_iter().find(|(entry, _)| entry.eq_ignore_ascii_case(name)).map(|(_, value)| value);
-            if let Some(value) = value.filter(|value| !value.contains(char::is_control) && value.trim() == *value) {
+            if let Some(value) = value.filter(|value| fits_a_header(value)) {
                 headers.insert(name.to_owned(), value.clone());
             }
         }

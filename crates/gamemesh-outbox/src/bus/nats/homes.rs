@@ -558,8 +558,14 @@ impl Inner {
         let by_default =
             |name: &String| self.config.streams.iter().any(|stream| stream.by_default && stream.name == *name);
         let due = |name: &String| !by_default(name) || old.contains(name) || self.homes.uses(name);
-        for name in self.homes.older_than(RECENT).into_iter().filter(due).take(ASKED_MAX) {
-            self.look(&name, "").await.map_err(|problem| format!("stream {name}: {}", problem.text()))?;
+        let stale = self.homes.older_than(RECENT);
+        let mut names: Vec<&String> = stale.iter().filter(|name| due(name)).take(ASKED_MAX).collect();
+        // A server that hangs is to be found out by an idle relay, too.
+        if names.is_empty() {
+            names.extend(stale.first());
+        }
+        for name in names {
+            self.look(name, "").await.map_err(|problem| format!("stream {name}: {}", problem.text()))?;
         }
         Ok(())
     }
