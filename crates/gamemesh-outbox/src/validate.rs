@@ -102,6 +102,11 @@ impl Validator {
         self.check(&event.topic, &event.event_type, &event.headers, event.payload.len())
     }
 
+    /// Says whether an event of `topic` can be published at all, whatever else it holds.
+    pub fn topic(&self, topic: &str) -> bool {
+        name("topic", topic).is_ok() && reserved(topic).is_ok() && self.allows(topic)
+    }
+
     /// Says whether the allow-list has a place for `topic`.
     pub fn allows(&self, topic: &str) -> bool {
         self.topic_prefixes.is_empty() || self.topic_prefixes.iter().any(|prefix| is_within(topic, prefix))
@@ -205,6 +210,15 @@ fn quoted(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_topic_that_no_event_can_have_is_known_by_itself() {
+        let validator = Validator { topic_prefixes: vec!["events.".to_owned()], ..Validator::default() };
+        assert!(validator.topic("events.player"));
+        for refused in ["", "events", "events player", "events.*", "$JS.events", "events..player", "billing"] {
+            assert!(!validator.topic(refused), "{refused:?}");
+        }
+    }
 
     #[test]
     fn a_prefix_ends_at_a_token() {

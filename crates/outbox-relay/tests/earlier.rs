@@ -144,9 +144,9 @@ fn the_bus_is_the_one_that_was_meant() {
         (vec![("EVENT_BUS", "nats")], "nats", false),
         (vec![("EVENT_BUS", "redis")], "nats", true),
         (vec![("EVENT_BUS", "redis"), ("REDIS_ADDR", "localhost:6379")], "nats", true),
-        (vec![("EVENT_BUS", "redis"), url], "redis", false),
-        (vec![("EVENT_BUS", "redis-streams")], "redis", false),
-        (vec![("EVENT_BUS", "Redis-Streams"), ("REDIS_ADDR", "localhost:6379")], "redis", false),
+        (vec![("EVENT_BUS", "redis"), url], "redis-streams", false),
+        (vec![("EVENT_BUS", "redis-streams")], "redis-streams", false),
+        (vec![("EVENT_BUS", "Redis-Streams"), ("REDIS_ADDR", "localhost:6379")], "redis-streams", false),
     ] {
         let seen = checked(&environment);
         assert_eq!(seen.came_to("EVENT_BUS")["value"], bus, "{environment:?}");
@@ -157,7 +157,7 @@ fn the_bus_is_the_one_that_was_meant() {
     let file = folder.path().join("relay.toml");
     std::fs::write(&file, "[outbox]\nevent_bus = \"redis\"\n").unwrap();
     let seen = checked(&[("OUTBOX_CONFIG", file.to_str().unwrap())]);
-    assert_eq!(seen.came_to("EVENT_BUS")["value"], "redis");
+    assert_eq!(seen.came_to("EVENT_BUS")["value"], "redis-streams");
 }
 
 struct Checked(Value);
@@ -181,6 +181,7 @@ fn check_config_shows_what_each_setting_came_to_and_where_from_and_no_secret() {
     std::fs::write(&file, "[outbox]\nmax_attempts = 7\n[nats]\nurl = \"nats://u:hunter2@localhost\"\n").unwrap();
     let environment = [
         ("OUTBOX_CONFIG", file.to_str().unwrap()),
+        ("OUTBOX_ENABLED", "T"),
         ("OUTBOX_WORKERS", "50"),
         ("OUTBOX_BATCH_SIZE_MAX", "20"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "otel-collector:4317"),
@@ -191,6 +192,7 @@ fn check_config_shows_what_each_setting_came_to_and_where_from_and_no_secret() {
         ("OUTBOX_WORKERS", Value::from("8"), "environment"),
         ("OUTBOX_MAX_ATTEMPTS", "7".into(), "file"),
         ("OUTBOX_BATCH_SIZE", "20".into(), "default"),
+        ("OUTBOX_ENABLED", "true".into(), "environment"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://otel-collector:4317".into(), "environment"),
         // Because an endpoint is set.
         ("OTEL_ENABLED", "true".into(), "unset"),
@@ -240,6 +242,24 @@ async fn of_ten_relays_that_start_at_once_one_brings_the_schema_up() {
     relays.iter().for_each(|relay| drop(relay.wait_for_log("relay running")));
     let applied: usize = relays.iter().filter(|relay| relay.has_printed("\"version\":3,")).count();
     assert_eq!(applied, 1, "each migration is applied by one relay");
+    insert(&database, "events.player").await;
+    await_published(&database, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_does_not_get_the_table_is_not_tried_again_and_again_while_producers_wait_behind_it() {
+    let database = PostgresServer::shared().database().await;
+    let dsn = keywords(&database);
+    assert!(run(&["migrate", "up"], &[("POSTGRES_DSN", &dsn)]).status.success());
+    let newest = gamemesh_outbox::store::postgres::MIGRATIONS.last().unwrap().version;
+    assert!(run(&["migrate", "down", "--to", &(newest - 1).to_string()], &[("POSTGRES_DSN", &dsn)]).status.success());
+    let reader = database.client().await;
+    reader.batch_execute("BEGIN; SELECT count(*) FROM outbox_events").await.unwrap();
+    let relay = Relay::start(&[("POSTGRES_DSN", dsn.as_str()), ("EVENT_BUS", "stdout"), ("AUTO_MIGRATE", "true")]);
+    let told = relay.wait_for_log("the schema cannot be brought up to date now");
+    assert!(told.contains("\"usable\":true") && told.contains("lock"), "{told}");
+    // By the schema there is.
+    relay.wait_for_log("relay running");
     insert(&database, "events.player").await;
     await_published(&database, 1).await;
 }

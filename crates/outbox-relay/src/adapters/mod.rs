@@ -123,6 +123,11 @@ pub struct OwnPlace {
     pub topic: &'static str,
 }
 
+/// Returns the value of `EVENT_BUS` that means this bus and nothing else.
+pub(crate) fn unambiguous(bus: &dyn BusAdapter) -> &'static str {
+    bus.earlier_meaning().map_or(bus.name(), |earlier| earlier.unambiguous)
+}
+
 /// What is asked of every bus.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BusDemands {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{BUSES, STORES};
+use super::{BUSES, STORES, unambiguous};
 use crate::settings::About;
 
 const INTRODUCTION: &str = "\
@@ -19,7 +19,7 @@ fn page() -> String {
     let mut page = INTRODUCTION.to_owned();
     for bus in BUSES {
         let about = bus.about();
-        let _ = write!(page, "\n## {}\n\n`EVENT_BUS={}`. ", about.title, bus.name());
+        let _ = write!(page, "\n## {}\n\n`EVENT_BUS={}`. ", about.title, unambiguous(*bus));
         let _ = writeln!(page, "What an acknowledgement means:\n\n{}", about.acknowledgement.trim_end());
         push_settings(&mut page, bus.settings());
     }

@@ -29,8 +29,9 @@ settings! {
         parse: secret, secret: true,
     }
     ADDR: String {
-        env: "REDIS_ADDR", key: "redis.addr", default: None, expected: "a host and a port, such as localhost:6379",
-        help: "The Redis server as the earlier system names it. REDIS_URL goes before it.";
+        env: "REDIS_ADDR", key: "redis.addr", default: Some("localhost:6379"),
+        expected: "a host and a port, such as localhost:6379",
+        help: "The Redis server as the earlier system names it. REDIS_URL goes before it and the two below.";
         parse: host_and_port, earlier: true,
     }
     PASSWORD: Secret {
@@ -144,15 +145,13 @@ impl BusAdapter for Redis {
 
 /// Returns the server's URL, put together where it is set in the earlier system's three variables.
 fn url(values: &Values) -> String {
-    let url = values.get(&URL).expose().to_owned();
-    match values.optional(&ADDR) {
-        Some(addr) if !is_chosen(values, &URL) => {
-            let password = values.optional(&PASSWORD).map(|password| percent_encoded(password.expose()));
-            let login = password.map(|password| format!(":{password}@")).unwrap_or_default();
-            format!("redis://{login}{addr}/{}", values.get(&DB))
-        }
-        _ => url,
+    let in_three = is_chosen(values, &ADDR) || is_chosen(values, &PASSWORD) || is_chosen(values, &DB);
+    if is_chosen(values, &URL) || !in_three {
+        return values.get(&URL).expose().to_owned();
     }
+    let password = values.optional(&PASSWORD).map(|password| percent_encoded(password.expose()));
+    let login = password.map(|password| format!(":{password}@")).unwrap_or_default();
+    format!("redis://{login}{}/{}", values.get(&ADDR), values.get(&DB))
 }
 
 /// Writes a password as a URL can hold it.
@@ -180,5 +179,23 @@ fn config(values: &Values, demands: BusDemands) -> RedisConfig {
         wait_timeout: values.get(&WAIT_TIMEOUT),
         require_durable: demands.require_durable,
         ..RedisConfig::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_of_the_three_variables_counts_by_itself_and_a_url_goes_before_them() {
+        let url_of = |set: &[(&str, &str)]| {
+            let set = set.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+            url(&Values::load(SETTINGS, &[], set, None).unwrap())
+        };
+        assert_eq!(url_of(&[]), "redis://127.0.0.1:6379");
+        assert_eq!(url_of(&[("REDIS_DB", "5")]), "redis://localhost:6379/5");
+        assert_eq!(url_of(&[("REDIS_PASSWORD", "a b@c")]), "redis://:a%20b%40c@localhost:6379/0");
+        assert_eq!(url_of(&[("REDIS_ADDR", "r:1"), ("REDIS_DB", "2")]), "redis://r:1/2");
+        assert_eq!(url_of(&[("REDIS_ADDR", "r:1"), ("REDIS_URL", "redis://s:2")]), "redis://s:2");
     }
 }

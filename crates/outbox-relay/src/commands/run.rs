@@ -26,6 +26,8 @@ use crate::signals::{self, Stopping};
 
 /// Rows removed by one statement of the pruner.
 const PRUNE_BATCH: u32 = 1000;
+/// How long a migration that did not get its lock is left alone: the producers' writes waited as long as it did.
+const MIGRATE_AGAIN: Duration = Duration::from_secs(60);
 /// How long the pruner rests when nothing is left to remove.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -173,7 +175,7 @@ async fn await_schema(store: &dyn OutboxStore, config: &Config) -> Result<(), St
             store.check_schema().await
         };
         match checked.await {
-            Err(error) if matches!(error.kind(), StoreErrorKind::Unavailable | StoreErrorKind::Busy) => {
+            Err(error) if error.kind() == StoreErrorKind::Unavailable => {
                 warn!(error = error_chain(&error), "database not reachable yet");
                 tokio::time::sleep(config.relay.outage.max).await;
             }
@@ -182,18 +184,27 @@ async fn await_schema(store: &dyn OutboxStore, config: &Config) -> Result<(), St
     }
 }
 
-/// Applies the migrations that are missing. That a role may not is no error: somebody else may have applied enough.
+/// Applies the migrations that are missing. That this cannot be done now is an error only where nothing can be done without.
 async fn bring_up(store: &dyn OutboxStore) -> Result<(), StoreError> {
-    let migrated = async {
-        let missing = store.migration_status().await?.iter().any(|state| !state.applied);
-        if missing { store.migrate_up().await } else { Ok(Vec::new()) }
-    };
-    match migrated.await {
+    if store.migration_status().await?.iter().all(|state| state.applied) {
+        return Ok(());
+    }
+    match store.migrate_up().await {
         Ok(applied) => {
             applied.iter().for_each(|version| info!(version, "migration applied"));
             Ok(())
         }
-        Err(error) if matches!(error.kind(), StoreErrorKind::Unavailable | StoreErrorKind::Busy) => Err(error),
+        // Whoever has the table may have it for long. Every write waits behind a migration that waits, so it is not tried
+        // again soon; the schema there is may do.
+        Err(error) if error.kind() == StoreErrorKind::Unavailable && store.reach().await.is_ok() => {
+            let usable = store.check_schema().await;
+            warn!(error = error_chain(&error), usable = usable.is_ok(), "the schema cannot be brought up to date now");
+            if usable.is_err() {
+                tokio::time::sleep(MIGRATE_AGAIN).await;
+                return Err(error);
+            }
+            Ok(())
+        }
         Err(error) => {
             warn!(
                 error = error_chain(&error),

@@ -1,7 +1,10 @@
 //! What each setting came to, for people: also where that is not what was written.
 
 use super::{Config, general};
+use crate::adapters;
+use crate::settings::FLAG;
 use crate::settings::load::Layer;
+use crate::settings::values::flag;
 
 /// Stands for a secret.
 const NOT_SHOWN: &str = "(not shown)";
@@ -27,7 +30,11 @@ impl Config {
     /// Lists every setting, in the order of the reference.
     pub(crate) fn came_to(&self) -> Vec<CameTo> {
         let one = |(about, layer): (&'static crate::settings::About, Option<Layer>)| {
-            let written = || self.values.shown(about.env).map(str::to_owned);
+            let written = || {
+                let text = self.values.shown(about.env)?;
+                let read = flag(text).filter(|_| about.expected == FLAG);
+                Some(read.map_or_else(|| text.to_owned(), |read| read.to_string()))
+            };
             let value = match (about.secret, layer) {
                 (true, Some(_)) => Some(NOT_SHOWN.to_owned()),
                 _ => self.used_instead(about.env).or_else(written),
@@ -47,7 +54,7 @@ impl Config {
     fn used_instead(&self, env: &str) -> Option<String> {
         let (relay, otel) = (&self.relay, &self.otel);
         let used = [
-            (general::EVENT_BUS.about.env, self.bus.name().to_owned()),
+            (general::EVENT_BUS.about.env, adapters::unambiguous(self.bus).to_owned()),
             (general::WORKERS.about.env, relay.workers.to_string()),
             (general::BATCH_SIZE.about.env, relay.batch_size.to_string()),
             (general::BATCH_SIZE_MAX.about.env, relay.batch_size_max.to_string()),

@@ -68,7 +68,8 @@ pub(super) static CONTRADICTIONS: &[Contradiction] = &[
         consequence: Told,
         found: |values, _| {
             let shares = [Sampler::TraceIdRatio, Sampler::ParentBasedTraceIdRatio];
-            is_chosen(values, &OTEL_SAMPLER_ARG) && !shares.contains(&values.get(&OTEL_SAMPLER))
+            // All of them is no share.
+            values.get(&OTEL_SAMPLER_ARG) < 1.0 && !shares.contains(&values.get(&OTEL_SAMPLER))
         },
     },
 ];

@@ -97,7 +97,7 @@ impl Values {
 
     fn instead_of(&self, about: &About, text: &str) -> String {
         let used = self.shown(about.env).map_or("it counts as unset".to_owned(), |used| format!("{used} is used"));
-        format!("{}: expected {}, got: {}; {used}, as the earlier relay did", about.env, about.expected(), text.trim())
+        format!("{}: expected {}, got: {}; {used}", about.env, about.expected(), text.trim())
     }
 
     /// Returns a setting that has no default, if it was set.

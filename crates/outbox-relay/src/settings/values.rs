@@ -36,7 +36,9 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
         return Some(Duration::ZERO);
     }
     let days_or_iso = text.starts_with('P') || text.starts_with('-');
-    let parsed: SignedDuration = text.parse().ok().filter(|_| !days_or_iso)?;
+    // Go needs no digit before the point.
+    let whole = if text.starts_with('.') { format!("0{text}") } else { text.to_owned() };
+    let parsed: SignedDuration = whole.parse().ok().filter(|_| !days_or_iso)?;
     parsed.try_into().ok()
 }
 
@@ -130,7 +132,8 @@ mod tests {
         assert_eq!(seconds("1m30s"), Some(90.0));
         assert_eq!(seconds("0"), Some(0.0));
         assert_eq!(seconds("0s"), Some(0.0));
-        for wrong in ["", "5", "-1s", "PT5S", "1s ago", "1d", "soon"] {
+        assert_eq!(seconds(".5s"), Some(0.5));
+        for wrong in ["", ".", ".s", "5", "-1s", "PT5S", "1s ago", "1d", "soon"] {
             assert_eq!(seconds(wrong), None, "{wrong:?}");
         }
     }

@@ -20,7 +20,7 @@ use Word::{Nothing, NothingAs, Obeyed, Refused};
 
 const NO_SUCH_CHECK: &str = "is not checked here; hint: leave it out, and ask for sslmode=verify-full";
 const POOL: &str = "is a word of another client's pool; hint: leave it out, OUTBOX_WORKERS decides: one connection for each \
-                    worker, and two";
+                    worker, and four";
 const PATH: &str = "is a word of another client; hint: write search_path";
 const OAUTH: &str = "is not spoken here; hint: leave it out, and log in by password or certificate";
 

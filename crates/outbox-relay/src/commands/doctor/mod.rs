@@ -53,7 +53,9 @@ async fn examine(config: &Config, args: &DoctorArgs) -> Result<(), CommandError>
     let store = config.open_store(false).await?.store;
     // Without a table nothing waits, and the examination of the store says so.
     let waiting = store.overview(TOPICS_MAX).await.map(|overview| overview.topics).unwrap_or_default();
-    let topics = waiting.into_iter().map(|backlog| backlog.topic).collect();
+    // What the relay itself refuses needs no place on the bus.
+    let topics = waiting.into_iter().map(|backlog| backlog.topic);
+    let topics = topics.filter(|topic| config.relay.validator.topic(topic)).collect();
     let demands = Demands { topics, ..demands(config, args.long_transaction) };
     let (mut findings, of_bus, running) =
         tokio::join!(store.diagnose(&demands), config.diagnose_bus(&*bus, &demands), args.running.ask(config.http));

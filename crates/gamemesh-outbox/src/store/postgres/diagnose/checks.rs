@@ -22,7 +22,7 @@ checks! {
         "a crash loses the last commits after the relay published their events: consumers know of what never happened";
     WRITABLE = "postgres.writable", "whether this is the primary, and transactions may write by default",
         "no claim and no mark is possible";
-    HEADROOM = "postgres.connections", "free connections against what one relay opens (its workers and two)",
+    HEADROOM = "postgres.connections", "free connections against what one relay opens (its workers and four)",
         "a relay or a producer that starts next is refused";
     CLOCK = "postgres.clock", "the database's clock against this machine's",
         "times in logs and traces do not fit together, and producers that choose available_at themselves miss it";
