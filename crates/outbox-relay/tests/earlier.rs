@@ -1,6 +1,5 @@
 //! The environment of the earlier relay, as it is: every variable, in every form that it takes.
 
-use futures_util::future::join_all;
 use nix::sys::signal::Signal;
 use outbox_testkit::servers::{NatsServer, PostgresServer, RedisServer, TestDatabase, free_port};
 use outbox_testkit::wait_until;
@@ -33,6 +32,15 @@ const COMPOSE: [(&str, &str); 16] = [
 fn keywords(database: &TestDatabase) -> String {
     let dsn = database.dsn();
     if dsn.contains("sslmode") { dsn } else { format!("{dsn} sslmode=disable") }
+}
+
+/// Leaves the schema as an older release did.
+fn migrate_to_the_last_but_one(dsn: &str) {
+    let before = gamemesh_outbox::store::postgres::MIGRATIONS.last().unwrap().version - 1;
+    for arguments in [&["migrate", "up"][..], &["migrate", "down", "--to", &before.to_string()]] {
+        let migrated = run(arguments, &[("POSTGRES_DSN", dsn)]);
+        assert!(migrated.status.success(), "{}", transcript(&migrated));
+    }
 }
 
 async fn insert(database: &TestDatabase, topic: &str) {
@@ -237,8 +245,10 @@ async fn of_ten_relays_that_start_at_once_one_brings_the_schema_up() {
     let dsn = keywords(&database);
     let environment =
         [("POSTGRES_DSN", dsn.as_str()), ("EVENT_BUS", "stdout"), ("AUTO_MIGRATE", "true"), ("OUTBOX_WORKERS", "1")];
-    let relays: Vec<Relay> =
-        join_all((0..10).map(async |_| tokio::task::block_in_place(|| Relay::start(&environment)))).await;
+    let relays: Vec<Relay> = std::thread::scope(|scope| {
+        let starts: Vec<_> = (0..10).map(|_| scope.spawn(|| Relay::start(&environment))).collect();
+        starts.into_iter().map(|start| start.join().unwrap()).collect()
+    });
     relays.iter().for_each(|relay| drop(relay.wait_for_log("relay running")));
     let applied: usize = relays.iter().filter(|relay| relay.has_printed("\"version\":3,")).count();
     assert_eq!(applied, 1, "each migration is applied by one relay");
@@ -250,9 +260,7 @@ async fn of_ten_relays_that_start_at_once_one_brings_the_schema_up() {
 async fn a_migration_that_does_not_get_the_table_is_not_tried_again_and_again_while_producers_wait_behind_it() {
     let database = PostgresServer::shared().database().await;
     let dsn = keywords(&database);
-    assert!(run(&["migrate", "up"], &[("POSTGRES_DSN", &dsn)]).status.success());
-    let newest = gamemesh_outbox::store::postgres::MIGRATIONS.last().unwrap().version;
-    assert!(run(&["migrate", "down", "--to", &(newest - 1).to_string()], &[("POSTGRES_DSN", &dsn)]).status.success());
+    migrate_to_the_last_but_one(&dsn);
     let reader = database.client().await;
     reader.batch_execute("BEGIN; SELECT count(*) FROM outbox_events").await.unwrap();
     let relay = Relay::start(&[("POSTGRES_DSN", dsn.as_str()), ("EVENT_BUS", "stdout"), ("AUTO_MIGRATE", "true")]);
@@ -268,10 +276,7 @@ async fn a_migration_that_does_not_get_the_table_is_not_tried_again_and_again_wh
 async fn a_relay_that_does_not_own_the_tables_goes_on_with_the_schema_there_is() {
     let database = PostgresServer::shared().database().await;
     let owner = keywords(&database);
-    assert!(run(&["migrate", "up"], &[("POSTGRES_DSN", &owner)]).status.success());
-    // As an older release left it: the newest migration is missing.
-    let newest = gamemesh_outbox::store::postgres::MIGRATIONS.last().unwrap().version;
-    assert!(run(&["migrate", "down", "--to", &(newest - 1).to_string()], &[("POSTGRES_DSN", &owner)]).status.success());
+    migrate_to_the_last_but_one(&owner);
     let sql = database.client().await;
     let name = database.name();
     sql.batch_execute(&format!(

@@ -74,6 +74,7 @@ impl Inner {
             };
             let verdict = decide(Some(error.kind()), around);
             late |= error.kind() == BusErrorKind::Unknown && verdict != Verdict::PauseRoute;
+            // What becomes of it where it does not count; what its route and the bus are told is the same where it does.
             let uncounted = match verdict {
                 Verdict::Publish => unreachable!("a failed receipt is never published"),
                 Verdict::Charge | Verdict::Defer => self.defer(),

@@ -71,22 +71,10 @@ pub(crate) fn left_out(name: &str) -> Option<String> {
     Some(format!("this program was built without {feature}: build it with `--features {feature}` or `--features full`"))
 }
 
-/// A bus, and the name by which somebody chose it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Named {
-    pub bus: &'static dyn BusAdapter,
-    /// Whether that is a name which the earlier system has as well, and means something else by.
-    pub ambiguous: bool,
-}
-
 /// Returns the bus that a value of `EVENT_BUS` names.
-pub(crate) fn bus_named(name: &str) -> Option<Named> {
+pub(crate) fn bus_named(name: &str) -> Option<&'static dyn BusAdapter> {
     let is = |called: &str| called.eq_ignore_ascii_case(name);
-    if let Some(bus) = BUSES.iter().copied().find(|bus| is(bus.name())) {
-        return Some(Named { bus, ambiguous: bus.earlier_meaning().is_some() });
-    }
-    let by_other = |bus: &&dyn BusAdapter| bus.earlier_meaning().is_some_and(|earlier| is(earlier.unambiguous));
-    BUSES.iter().copied().find(by_other).map(|bus| Named { bus, ambiguous: false })
+    BUSES.iter().copied().find(|bus| is(bus.name()) || is(unambiguous(*bus)))
 }
 
 /// What the earlier system means by a bus's name.

@@ -36,7 +36,8 @@ settings! {
     }
     PASSWORD: Secret {
         env: "REDIS_PASSWORD", key: "redis.password", default: None, expected: "a password",
-        help: "The password of the server at REDIS_ADDR.";
+        help: "The password of the server at REDIS_ADDR. Read at the start only, also from a file: one that changes belongs into \
+               REDIS_URL_FILE.";
         parse: secret, secret: true, earlier: true,
     }
     DB: u32 {

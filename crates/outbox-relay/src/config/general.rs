@@ -5,7 +5,7 @@ use std::time::Duration;
 use gamemesh_outbox::relay::Charge;
 use gamemesh_outbox::store::OnPublished;
 
-use crate::adapters::{self, EarlierMeaning, Named};
+use crate::adapters::{self, BusAdapter, EarlierMeaning};
 use crate::settings::types::{LogFormat, LogLevel, Sampler, Secret};
 use crate::settings::values::{
     address, choice, collector, duration, flag, hosts, log_level, positive_duration, present, ratio, secret, size,
@@ -137,7 +137,7 @@ settings! {
                reserve for itself.";
         parse: topic_prefixes,
     }
-    EVENT_BUS: Named {
+    EVENT_BUS: &'static dyn BusAdapter {
         env: "EVENT_BUS", key: "outbox.event_bus", default: Some("nats"), expected: "", help: "";
         parse: adapters::bus_named, made: event_bus,
     }

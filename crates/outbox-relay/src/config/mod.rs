@@ -260,13 +260,13 @@ fn problems(
 /// Chooses the bus, and says why where that is another one than its name says.
 fn bus(values: &Values) -> (&'static dyn BusAdapter, Option<String>) {
     let chosen = values.get(&general::EVENT_BUS);
-    let of_environment = values.layer(&general::EVENT_BUS) == Some(Layer::Environment);
-    let other =
-        chosen.bus.earlier_meaning().filter(|other| chosen.ambiguous && of_environment && !(other.is_ours)(values));
-    let instead = other.and_then(|other| Some((adapters::bus_named(other.instead)?.bus, other)));
-    let Some((bus, other)) = instead else { return (chosen.bus, None) };
-    let (name, EarlierMeaning { unambiguous, instead, means, .. }) = (chosen.bus.name(), other);
-    let title = chosen.bus.about().title;
+    let (name, title) = (chosen.name(), chosen.about().title);
+    let written = values.shown(general::EVENT_BUS.about.env);
+    let could_be_theirs = values.layer(&general::EVENT_BUS) == Some(Layer::Environment)
+        && written.is_some_and(|written| written.eq_ignore_ascii_case(name));
+    let other = chosen.earlier_meaning().filter(|other| could_be_theirs && !(other.is_ours)(values));
+    let instead = other.and_then(|other| Some((adapters::bus_named(other.instead)?, other)));
+    let Some((bus, EarlierMeaning { unambiguous, instead, means, .. })) = instead else { return (chosen, None) };
     let told = format!(
         "EVENT_BUS={name}: {instead} is used, to which the earlier relay publishes whatever EVENT_BUS says; there {name} means \
          {means}: it is not offered; for {title} set EVENT_BUS={unambiguous}"

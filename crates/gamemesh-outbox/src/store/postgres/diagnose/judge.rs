@@ -104,7 +104,7 @@ pub(super) fn fleet(fleet: &Fleet) -> Finding {
     });
     FLEET.warning(
         format!("claims or counts as the earlier relay does: {}{hidden}", who.collect::<Vec<_>>().join("; ")),
-        "replace its replicas (docs/operations.md); until then its share of the events arrives without headers, event_key and \
+        "replace its replicas (docs/moving-over.md); until then its share of the events arrives without headers, event_key and \
          Nats-Msg-Id, and available_at does not hold it back",
     )
 }
