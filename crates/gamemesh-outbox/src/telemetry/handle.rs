@@ -295,18 +295,14 @@ mod tests {
     use super::super::about::{Label, Scope};
     use super::*;
 
+    fn about(kind: Kind, labels: &'static [Label]) -> About {
+        About { name: "test", kind, scope: Scope::Replica, labels, buckets: &[], help: "", answers: "" }
+    }
+
     #[test]
     fn combinations_past_the_first_ones_are_one_series_and_none_ever_goes() {
         let labels = &[Label { name: "topic", values: &[] }, Label { name: "stage", values: &["publish"] }];
-        let about = About {
-            name: "test",
-            kind: Kind::Counter,
-            scope: Scope::Replica,
-            labels,
-            buckets: &[],
-            help: "",
-            answers: "",
-        };
+        let about = about(Kind::Counter, labels);
         let mut registry = Registry::default();
         let by = CounterByNames::register(&about, &mut registry);
         for _ in 0..2 {
@@ -325,15 +321,7 @@ mod tests {
     #[test]
     fn names_past_the_first_ones_are_one_series_and_those_of_before_are_gone() {
         let labels = &[Label { name: "topic", values: &[] }];
-        let about = About {
-            name: "test",
-            kind: Kind::Gauge,
-            scope: Scope::Replica,
-            labels,
-            buckets: &[],
-            help: "",
-            answers: "",
-        };
+        let about = about(Kind::Gauge, labels);
         let mut registry = Registry::default();
         let by = GaugeByName::register(&about, &mut registry);
         let served = |registry: &Registry| {
